@@ -1,0 +1,30 @@
+// A file that appears whole or not at all.
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace ocelli::host {
+
+// Writes to a temporary file beside `path`, which commit() renames; without commit() the temporary is
+// removed. Every failure (no permission, a full disk) throws Error naming the path.
+class OutputFile {
+ public:
+  explicit OutputFile(std::string path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::string_view bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail_with_errno() const;
+
+  std::string path_;
+  std::string temporary_;
+  std::FILE* file_ = nullptr;
+};
+
+}  // namespace ocelli::host

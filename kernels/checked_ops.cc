@@ -1,0 +1,201 @@
+#include "kernels/checked_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/error.h"
+
+namespace ocelli::kernels {
+namespace {
+
+// The same matrix in both backends. Views of a pair are views of both.
+class PairStorage : public Storage {
+ public:
+  PairStorage(Tensor left, Tensor right)
+      : reference(std::move(left)), candidate(std::move(right)) {}
+  const Tensor reference;
+  const Tensor candidate;
+};
+
+class PairLinear : public LinearWeights {
+ public:
+  PairLinear(Linear left, Linear right)
+      : LinearWeights(left->inputs, left->outputs),
+        reference(std::move(left)),
+        candidate(std::move(right)) {}
+  const Linear reference;
+  const Linear candidate;
+};
+
+// `view`, whose storage is a pair of matrices, as the same view of one of them. A backend may have
+// kept a loaded matrix in another dtype or stride, never in another shape.
+Tensor side(const Tensor& view, const Tensor& whole) {
+  if (view.stride == 0 || view.cols == 0) return whole.row_range(0, view.rows);
+  const PairStorage& pair = static_cast<const PairStorage&>(*view.storage);
+  const int width = pair.reference.cols;
+  const int row = static_cast<int>(view.offset / width);
+  const int col = static_cast<int>(view.offset % width);
+  return whole.row_range(row, view.rows).column_range(col, view.cols);
+}
+Tensor reference_of(const Tensor& view) {
+  if (!view.storage) return {};
+  return side(view, static_cast<const PairStorage&>(*view.storage).reference);
+}
+Tensor candidate_of(const Tensor& view) {
+  if (!view.storage) return {};
+  return side(view, static_cast<const PairStorage&>(*view.storage).candidate);
+}
+const PairLinear& pair_of(const Linear& linear) { return static_cast<const PairLinear&>(*linear); }
+
+class CheckedOps : public Ops {
+ public:
+  CheckedOps(std::unique_ptr<Ops> reference, std::unique_ptr<Ops> candidate, float tolerance)
+      : reference_(std::move(reference)),
+        candidate_(std::move(candidate)),
+        tolerance_(tolerance),
+        name_(fmt::format("{}, checked", candidate_->name())) {}
+
+  const char* name() const override { return name_.c_str(); }
+
+  Linear load_linear(const LinearSource& source) override {
+    return std::make_shared<PairLinear>(reference_->load_linear(source),
+                                        candidate_->load_linear(source));
+  }
+  Tensor load(const HostTensor& source) override {
+    return pair(reference_->load(source), candidate_->load(source));
+  }
+  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
+    return pair(reference_->tensor(rows, cols, dtype, placement),
+                candidate_->tensor(rows, cols, dtype, placement));
+  }
+  void write(std::span<const float> source, const Tensor& target) override {
+    reference_->write(source, reference_of(target));
+    candidate_->write(source, candidate_of(target));
+  }
+  void read(const Tensor& source, std::span<float> target) override {
+    candidate_->read(candidate_of(source), target);
+  }
+
+  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    reference_->embed(reference_of(table), rows, reference_of(out));
+    candidate_->embed(candidate_of(table), rows, candidate_of(out));
+    compare("embed", out);
+  }
+  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
+              Epilogue epilogue) override {
+    const PairLinear& w = pair_of(weights);
+    reference_->linear(reference_of(x), w.reference, reference_of(out), epilogue);
+    candidate_->linear(candidate_of(x), w.candidate, candidate_of(out), epilogue);
+    compare("linear", out);
+  }
+  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    reference_->layer_norm(reference_of(x), norm_of(norm, reference_of), reference_of(out));
+    candidate_->layer_norm(candidate_of(x), norm_of(norm, candidate_of), candidate_of(out));
+    compare("layer_norm", out);
+  }
+  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    reference_->rms_norm(reference_of(x), norm_of(norm, reference_of), reference_of(out));
+    candidate_->rms_norm(candidate_of(x), norm_of(norm, candidate_of), candidate_of(out));
+    compare("rms_norm", out);
+  }
+  void rope(const Tensor& x, int head_dim, const Tensor& table,
+            std::span<const Segment> segments) override {
+    reference_->rope(reference_of(x), head_dim, reference_of(table), segments);
+    candidate_->rope(candidate_of(x), head_dim, candidate_of(table), segments);
+    compare("rope", x);
+  }
+  void append(const Tensor& x, const Tensor& cache, int capacity,
+              std::span<const Segment> segments) override {
+    reference_->append(reference_of(x), reference_of(cache), capacity, segments);
+    candidate_->append(candidate_of(x), candidate_of(cache), capacity, segments);
+    for (const Segment& segment : segments) {
+      const int first = segment.sequence * capacity + segment.past;
+      compare("append", cache.row_range(first, segment.rows));
+    }
+  }
+  void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                 const AttentionShape& shape, std::span<const Segment> segments,
+                 const Tensor& out) override {
+    reference_->attention(reference_of(q), reference_of(keys), reference_of(values), shape,
+                          segments, reference_of(out));
+    candidate_->attention(candidate_of(q), candidate_of(keys), candidate_of(values), shape,
+                          segments, candidate_of(out));
+    for (const Segment& segment : segments) {
+      compare("attention", out.row_range(segment.first_row, segment.rows));
+    }
+  }
+  void add(const Tensor& x, const Tensor& out) override {
+    reference_->add(reference_of(x), reference_of(out));
+    candidate_->add(candidate_of(x), candidate_of(out));
+    compare("add", out);
+  }
+  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
+    const auto of = [&](bool candidate) {
+      const auto choose = [&](const Linear& linear) -> Linear {
+        if (!linear) return nullptr;
+        return candidate ? pair_of(linear).candidate : pair_of(linear).reference;
+      };
+      return Mlp{choose(mlp.fc1), choose(mlp.gate), choose(mlp.fc2), mlp.activation};
+    };
+    reference_->mlp(reference_of(x), of(false), reference_of(hidden), reference_of(out));
+    candidate_->mlp(candidate_of(x), of(true), candidate_of(hidden), candidate_of(out));
+    compare("mlp", out);
+  }
+
+ private:
+  static Tensor pair(Tensor reference, Tensor candidate) {
+    // The pair's own numbers are those of a dense matrix: side() finds rows and columns from them.
+    const int rows = reference.rows;
+    const int cols = reference.cols;
+    return {std::make_shared<PairStorage>(std::move(reference), std::move(candidate)),
+            DType::kF32, rows, cols, cols, 0};
+  }
+  static Norm norm_of(const Norm& norm, Tensor (*of)(const Tensor&)) {
+    return {of(norm.weight), of(norm.bias), norm.epsilon};
+  }
+
+  void compare(const char* operation, const Tensor& result) {
+    ++count_;
+    const size_t size = static_cast<size_t>(result.rows) * result.cols;
+    expected_.resize(size);
+    found_.resize(size);
+    reference_->read(reference_of(result), expected_);
+    candidate_->read(candidate_of(result), found_);
+    for (int r = 0; r < result.rows; ++r) compare_row(operation, result, r);
+    reference_->write(found_, reference_of(result));
+  }
+
+  void compare_row(const char* operation, const Tensor& result, int row) const {
+    const float* expected = expected_.data() + static_cast<size_t>(row) * result.cols;
+    const float* found = found_.data() + static_cast<size_t>(row) * result.cols;
+    float largest = 0;
+    for (int c = 0; c < result.cols; ++c) largest = std::max(largest, std::fabs(expected[c]));
+    for (int c = 0; c < result.cols; ++c) {
+      const bool both_nan = std::isnan(expected[c]) && std::isnan(found[c]);
+      if (both_nan || std::fabs(expected[c] - found[c]) <= tolerance_ * largest) continue;
+      host::fail("operation {} ({} into [{}, {}]) diverges at ({}, {}): {} computes {}, {} {}",
+                 count_, operation, result.rows, result.cols, row, c, candidate_->name(), found[c],
+                 reference_->name(), expected[c]);
+    }
+  }
+
+  std::unique_ptr<Ops> reference_;
+  std::unique_ptr<Ops> candidate_;
+  float tolerance_;
+  std::string name_;
+  int64_t count_ = 0;
+  std::vector<float> expected_;
+  std::vector<float> found_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_checked_ops(std::unique_ptr<Ops> reference,
+                                      std::unique_ptr<Ops> candidate, float tolerance) {
+  return std::make_unique<CheckedOps>(std::move(reference), std::move(candidate), tolerance);
+}
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,87 @@
+// Model files as named, typed views: safetensors, one file or sharded by an index.
+//
+// What the format promises is checked before anything is used (kernels/safetensors.h); opening
+// reads the headers alone and leaves the tensors' bytes on the disk. Every tensor stands at an
+// address that suits its dtype: writers align their data, and a tensor of a file that does not is
+// copied.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "host/mapped_file.h"
+#include "kernels/tensor.h"
+
+namespace ocelli::kernels {
+
+class Checkpoint {
+ public:
+  // Opens `path`: a .safetensors file, a .safetensors.index.json with its shards beside it, or a
+  // directory that holds model.safetensors or else model.safetensors.index.json. Tensors of a shard
+  // that the index does not name are there too, as in transformers; one name in two shards is an
+  // error. Throws host::Error naming the file at fault.
+  static Checkpoint open(const std::filesystem::path& path);
+
+  // Every tensor by its name in the file.
+  const std::map<std::string, HostTensor>& tensors() const { return tensors_; }
+  // What was opened, and the safetensors files that this came to.
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<std::filesystem::path>& files() const { return paths_; }
+  // The `__metadata__` entries of the files, later files winning.
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+  // Renames every tensor whose name starts with `from` so that it starts with `to` instead. Throws
+  // host::Error, and changes nothing, when two tensors would share a name.
+  void rename_prefix(const std::string& from, const std::string& to);
+
+  // Throws host::Error naming the first float tensors that hold NaN or infinity, with how many such
+  // values; reads every byte.
+  void require_finite() const;
+
+ private:
+  Checkpoint() = default;
+
+  void open_index(const std::filesystem::path& index);
+  // Maps a safetensors file, adds its tensors and returns their names.
+  std::set<std::string> add_file(const std::filesystem::path& path);
+
+  std::filesystem::path path_;
+  std::vector<std::unique_ptr<host::MappedFile>> files_;
+  std::vector<std::unique_ptr<std::byte[]>> copies_;  // tensors that their file misaligns
+  std::vector<std::filesystem::path> paths_;
+  std::map<std::string, HostTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// Reads the tensors that a model needs and collects everything that is wrong with them, so that one
+// error names every missing or misshapen tensor.
+class TensorReader {
+ public:
+  explicit TensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  // The float tensor `name`, of exactly `shape`. When it is missing, misshapen or not f32, f16 or
+  // bf16 that is noted for finish() and an empty tensor comes back: of `name` and `shape`, but with
+  // data == nullptr.
+  HostTensor require(const std::string& name, const std::vector<int64_t>& shape);
+  bool contains(const std::string& name) const;
+
+  // Throws host::Error, one line a problem and at most kMaxProblems of them, when any require()
+  // failed.
+  void finish() const;
+
+  // Names in the checkpoint that no require() asked for, in order.
+  std::vector<std::string> unused() const;
+
+  static constexpr size_t kMaxProblems = 20;
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::vector<std::string> problems_;
+  std::set<std::string> used_;
+};
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,347 @@
+// The CPU kernels, written once over a vector type; each instruction set's file instantiates them.
+//
+// Everything here has internal linkage: the files that include it are compiled with different flags,
+// and the linker must not keep one's code for another. For the same reason nothing here calls inline
+// functions of the standard library that the compiler might not inline.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cpu/isa/half.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace ocelli::kernels::cpu {
+namespace {
+
+template <typename Vec>
+struct Kernels {
+  using V = typename Vec::V;
+  static constexpr int kLanes = Vec::kLanes;
+  static constexpr int kTileRows = Vec::kTileRows;
+  static constexpr int kTileOutputs = Vec::kTileOutputs;
+  // Outputs that are finished together: their weights stay in L2 while the rows pass.
+  static constexpr int kStrip = 48;
+  static_assert(kStrip % kTileOutputs == 0 && kTileRows <= kAttentionRows);
+
+  // --- Elementary functions -----------------------------------------------------------------------
+
+  // e^x to about 1 ulp: 2^n · p(x − n ln 2), the polynomial being Cephes' expf.
+  static V exp(V x) {
+    x = Vec::at_most(Vec::at_least(x, -87.33654F), 88.37626F);
+    const V n = Vec::round(x * Vec::set1(1.44269504F));
+    V r = Vec::fma(n, Vec::set1(-0.693359375F), x);
+    r = Vec::fma(n, Vec::set1(2.12194440e-4F), r);
+    V p = Vec::set1(1.9875691500e-4F);
+    p = Vec::fma(p, r, Vec::set1(1.3981999507e-3F));
+    p = Vec::fma(p, r, Vec::set1(8.3334519073e-3F));
+    p = Vec::fma(p, r, Vec::set1(4.1665795894e-2F));
+    p = Vec::fma(p, r, Vec::set1(1.6666665459e-1F));
+    p = Vec::fma(p, r, Vec::set1(5.0000001201e-1F));
+    p = Vec::fma(p, r * r, r) + Vec::set1(1.0F);
+    return Vec::scale_by_power_of_two(p, n);
+  }
+
+  // y / (1 + e^(−slope))
+  static V gated(V y, V slope) { return y / (Vec::set1(1.0F) + exp(Vec::zero() - slope)); }
+
+  // 0.5y(1 + tanh(u)) = y / (1 + e^(−2u))
+  static V gelu_tanh(V y) {
+    const V cubic = Vec::fma(y * y * y, Vec::set1(0.044715F), y);
+    return gated(y, cubic * Vec::set1(2 * 0.7978845608F));
+  }
+
+  // --- Linear -------------------------------------------------------------------------------------
+
+  // A product of some rows of x and some rows of w, all `inputs` long:
+  // sums[r * sum_stride + n] = Σ_k x[r][k] · w[n][k].
+  template <typename T>
+  struct Product {
+    const float* x;
+    int64_t x_stride;
+    const T* w;
+    int64_t w_stride;
+    int inputs;
+    float* sums;
+    int64_t sum_stride;
+  };
+
+  // R rows and the N outputs from `first` on. One accumulator an output, whatever R and N are: a
+  // row's bits do not depend on its company.
+  template <int R, int N, typename T>
+  static void tile(const Product<T>& p, int first) {
+    const T* w = p.w + first * p.w_stride;
+    V acc[R][N];
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < N; ++n) acc[r][n] = Vec::zero();
+    }
+    int k = 0;
+    for (; k + kLanes <= p.inputs; k += kLanes) {
+      V xs[R];
+      for (int r = 0; r < R; ++r) xs[r] = Vec::load(p.x + r * p.x_stride + k);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const V ws = Vec::load(w + n * p.w_stride + k);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) acc[r][n] = Vec::fma(xs[r], ws, acc[r][n]);
+      }
+    }
+    if (const int left = p.inputs - k; left > 0) {
+      for (int n = 0; n < N; ++n) {
+        const V ws = Vec::load_partial(w + n * p.w_stride + k, left);
+        for (int r = 0; r < R; ++r) {
+          acc[r][n] = Vec::fma(Vec::load_partial(p.x + r * p.x_stride + k, left), ws, acc[r][n]);
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < N; ++n) {
+        p.sums[r * p.sum_stride + first + n] = Vec::reduce_add(acc[r][n]);
+      }
+    }
+  }
+
+  template <int R, typename T>
+  static void tiles(const Product<T>& p, int outputs) {
+    int n = 0;
+    for (; n + kTileOutputs <= outputs; n += kTileOutputs) tile<R, kTileOutputs>(p, n);
+    for (; n < outputs; ++n) tile<R, 1>(p, n);
+  }
+
+  // All of a product with 1 to kTileRows rows.
+  template <typename T>
+  static void multiply(const Product<T>& p, int rows, int outputs) {
+    if (rows == 1) {
+      tiles<1>(p, outputs);
+    } else if (rows == 2) {
+      tiles<2>(p, outputs);
+    } else if (rows == kTileRows) {
+      tiles<kTileRows>(p, outputs);
+    } else {
+      tiles<(kTileRows < 3 ? kTileRows : 3)>(p, outputs);
+    }
+  }
+
+  static V activate(Epilogue epilogue, V y, V out) {
+    switch (epilogue) {
+      case Epilogue::kAccumulate: return out + y;
+      case Epilogue::kMultiply: return out * y;
+      case Epilogue::kGeluTanh: return gelu_tanh(y);
+      case Epilogue::kSilu: return gated(y, y);
+      case Epilogue::kStore:
+      case Epilogue::kGeluErf: break;
+    }
+    return y;
+  }
+
+  // out[i] ← epilogue(sums[i] + bias[i])
+  static void finish(Epilogue epilogue, const float* sums, const float* bias, int n, float* out) {
+    const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+    for (int i = 0; i < n; i += kLanes) {
+      const int count = n - i < kLanes ? n - i : kLanes;
+      V y = Vec::load_partial(sums + i, count);
+      if (bias) y = y + Vec::load_partial(bias + i, count);
+      const V old = reads ? Vec::load_partial(out + i, count) : Vec::zero();
+      Vec::store_partial(out + i, activate(epilogue, y, old), count);
+    }
+    if (epilogue == Epilogue::kGeluErf) {
+      for (int i = 0; i < n; ++i) out[i] = 0.5F * out[i] * (1 + ::erff(out[i] * 0.70710678F));
+    }
+  }
+
+  template <typename T>
+  static void linear_of(const LinearBlock& block) {
+    alignas(64) float sums[kTileRows * kStrip];
+    const T* weight = reinterpret_cast<const T*>(block.weight.data);
+    for (int first = 0; first < block.outputs; first += kStrip) {
+      const int count = block.outputs - first < kStrip ? block.outputs - first : kStrip;
+      for (int row = 0; row < block.rows; row += kTileRows) {
+        const int rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
+        multiply<T>({block.x.f32(row), block.x.stride, weight + first * block.weight.stride,
+                     block.weight.stride, block.inputs, sums, kStrip},
+                    rows, count);
+        for (int r = 0; r < rows; ++r) {
+          finish(block.epilogue, sums + r * kStrip, block.bias ? block.bias + first : nullptr,
+                 count, block.out.f32(row + r) + first);
+        }
+      }
+    }
+  }
+
+  static void linear(const LinearBlock& block) {
+    if (block.weight.dtype == DType::kF16) {
+      linear_of<Half>(block);
+    } else if (block.weight.dtype == DType::kBF16) {
+      linear_of<Brain>(block);
+    } else {
+      linear_of<float>(block);
+    }
+  }
+
+  // --- Attention ----------------------------------------------------------------------------------
+
+  // scores[0, n) ← e^(scale · score − max), and the sum of it.
+  static float softmax_numerators(float* scores, int n, float scale) {
+    V largest = Vec::set1(-INFINITY);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) largest = Vec::maximum(largest, Vec::load(scores + i));
+    float top = Vec::reduce_max(largest);
+    for (; i < n; ++i) top = scores[i] > top ? scores[i] : top;
+    V sums = Vec::zero();
+    const V scales = Vec::set1(scale);
+    const V offset = Vec::set1(-top * scale);
+    for (i = 0; i + kLanes <= n; i += kLanes) {
+      const V weights = exp(Vec::fma(Vec::load(scores + i), scales, offset));
+      Vec::store(scores + i, weights);
+      sums = sums + weights;
+    }
+    float sum = Vec::reduce_add(sums);
+    if (const int left = n - i; left > 0) {
+      const V weights = exp(Vec::fma(Vec::load_partial(scores + i, left), scales, offset));
+      Vec::store_partial(scores + i, weights, left);
+      for (; i < n; ++i) sum += scores[i];
+    }
+    return sum;
+  }
+
+  // out[r][d] = Σ_j weights[r][j] · values[j][d] / sums[r], kLanes columns at a time.
+  template <typename T>
+  static void weighted_values(const AttentionBlock& block, int visible, const float* sums) {
+    const T* values = reinterpret_cast<const T*>(block.values.data);
+    for (int d = 0; d < block.head_dim; d += kLanes) {
+      const int count = block.head_dim - d < kLanes ? block.head_dim - d : kLanes;
+      V acc[kAttentionRows];
+      for (int r = 0; r < kAttentionRows; ++r) acc[r] = Vec::zero();
+      for (int j = 0; j < visible; ++j) {
+        const T* address = values + j * block.values.stride + d;
+        const V v = count == kLanes ? Vec::load(address) : Vec::load_partial(address, count);
+        for (int r = 0; r < block.rows; ++r) {
+          acc[r] = Vec::fma(Vec::set1(block.scores[int64_t{r} * visible + j]), v, acc[r]);
+        }
+      }
+      for (int r = 0; r < block.rows; ++r) {
+        Vec::store_partial(block.out.f32(r) + d, acc[r] / Vec::set1(sums[r]), count);
+      }
+    }
+  }
+
+  template <typename T>
+  static void attention_of(const AttentionBlock& block) {
+    const int visible = block.first_visible + (block.rows - 1) * block.visible_step;
+    for (int row = 0; row < block.rows; row += kTileRows) {
+      const int rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
+      multiply<T>({block.q.f32(row), block.q.stride,
+                   reinterpret_cast<const T*>(block.keys.data), block.keys.stride, block.head_dim,
+                   block.scores + int64_t{row} * visible, visible},
+                  rows, visible);
+    }
+    float sums[kAttentionRows];
+    for (int r = 0; r < block.rows; ++r) {
+      float* scores = block.scores + int64_t{r} * visible;
+      const int seen = block.first_visible + r * block.visible_step;
+      sums[r] = softmax_numerators(scores, seen, block.scale);
+      for (int j = seen; j < visible; ++j) scores[j] = 0;
+    }
+    weighted_values<T>(block, visible, sums);
+  }
+
+  static void attention(const AttentionBlock& block) {
+    if (block.keys.dtype == DType::kF16) {
+      attention_of<Half>(block);
+    } else {
+      attention_of<float>(block);
+    }
+  }
+
+  // --- Rows ---------------------------------------------------------------------------------------
+
+  // Calls body(i, lanes) for i = 0, kLanes, … over n elements.
+  template <typename Body>
+  static void each(int n, const Body& body) {
+    for (int i = 0; i < n; i += kLanes) body(i, n - i < kLanes ? n - i : kLanes);
+  }
+
+  // Σ (x − mean)²; the unused lanes of the last step add nothing.
+  static float sum_of_squares(const float* x, float mean, int n) {
+    V squares = Vec::zero();
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      const V delta = Vec::load(x + i) - Vec::set1(mean);
+      squares = Vec::fma(delta, delta, squares);
+    }
+    float sum = Vec::reduce_add(squares);
+    for (; i < n; ++i) sum += (x[i] - mean) * (x[i] - mean);
+    return sum;
+  }
+
+  static void layer_norm(const float* x, const float* weight, const float* bias, float epsilon,
+                         int n, float* out) {
+    V sums = Vec::zero();
+    each(n, [&](int i, int count) { sums = sums + Vec::load_partial(x + i, count); });
+    const float mean = Vec::reduce_add(sums) / static_cast<float>(n);
+    const float variance = sum_of_squares(x, mean, n) / static_cast<float>(n);
+    const V scale = Vec::set1(1.0F / __builtin_sqrtf(variance + epsilon));
+    each(n, [&](int i, int count) {
+      const V normed = (Vec::load_partial(x + i, count) - Vec::set1(mean)) * scale;
+      const V y = Vec::fma(normed, Vec::load_partial(weight + i, count),
+                           Vec::load_partial(bias + i, count));
+      Vec::store_partial(out + i, y, count);
+    });
+  }
+
+  static void rms_norm(const float* x, const float* weight, float epsilon, int n, float* out) {
+    const float mean_square = sum_of_squares(x, 0, n) / static_cast<float>(n);
+    const V scale = Vec::set1(1.0F / __builtin_sqrtf(mean_square + epsilon));
+    each(n, [&](int i, int count) {
+      const V y = Vec::load_partial(x + i, count) * scale * Vec::load_partial(weight + i, count);
+      Vec::store_partial(out + i, y, count);
+    });
+  }
+
+  static void rope(float* x, const float* angles, int half) {
+    each(half, [&](int i, int count) {
+      const V cosine = Vec::load_partial(angles + i, count);
+      const V sine = Vec::load_partial(angles + half + i, count);
+      const V a = Vec::load_partial(x + i, count);
+      const V b = Vec::load_partial(x + half + i, count);
+      Vec::store_partial(x + i, a * cosine - b * sine, count);
+      Vec::store_partial(x + half + i, b * cosine + a * sine, count);
+    });
+  }
+
+  static void add(const float* x, int n, float* out) {
+    each(n, [&](int i, int count) {
+      const V sum = Vec::load_partial(out + i, count) + Vec::load_partial(x + i, count);
+      Vec::store_partial(out + i, sum, count);
+    });
+  }
+
+  template <typename T>
+  static void widen(const std::byte* x, int n, float* out) {
+    const T* typed = reinterpret_cast<const T*>(x);
+    each(n, [&](int i, int count) {
+      Vec::store_partial(out + i, Vec::load_partial(typed + i, count), count);
+    });
+  }
+
+  static void to_f32(DType dtype, const std::byte* x, int n, float* out) {
+    if (dtype == DType::kF16) {
+      widen<Half>(x, n, out);
+    } else if (dtype == DType::kBF16) {
+      widen<Brain>(x, n, out);
+    } else {
+      widen<float>(x, n, out);
+    }
+  }
+
+  static void to_f16(const float* x, int n, uint16_t* out) {
+    each(n, [&](int i, int count) {
+      Vec::store_half(out + i, Vec::load_partial(x + i, count), count);
+    });
+  }
+
+  static constexpr KernelTable kTable = {Vec::kName, linear, attention, layer_norm, rms_norm,
+                                         rope,       add,    to_f32,    to_f16};
+};
+
+}  // namespace
+}  // namespace ocelli::kernels::cpu

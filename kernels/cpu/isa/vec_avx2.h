@@ -1,0 +1,81 @@
+// Eight fp32 lanes: AVX2, FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/cpu/isa/half.h"
+
+namespace ocelli::kernels::cpu {
+namespace {
+
+struct VecAvx2 {
+  using V = __m256;
+  static constexpr const char* kName = "avx2";
+  static constexpr int kLanes = 8;
+  static constexpr int kTileRows = 3;
+  static constexpr int kTileOutputs = 4;
+
+  static V zero() { return _mm256_setzero_ps(); }
+  static V set1(float x) { return _mm256_set1_ps(x); }
+
+  static V load(const float* p) { return _mm256_loadu_ps(p); }
+  static V load(const Half* p) { return widen_half(_mm_loadu_si128((const __m128i*)p)); }
+  static V load(const Brain* p) { return widen_brain(_mm_loadu_si128((const __m128i*)p)); }
+  static V load_partial(const float* p, int n) { return _mm256_maskload_ps(p, mask(n)); }
+  static V load_partial(const Half* p, int n) { return widen_half(partial_16(p, n)); }
+  static V load_partial(const Brain* p, int n) { return widen_brain(partial_16(p, n)); }
+
+  static void store(float* p, V v) { _mm256_storeu_ps(p, v); }
+  static void store_partial(float* p, V v, int n) { _mm256_maskstore_ps(p, mask(n), v); }
+  static void store_half(uint16_t* p, V v, int n) {
+    alignas(16) uint16_t halves[kLanes];
+    _mm_store_si128((__m128i*)halves, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    std::memcpy(p, halves, n * sizeof *p);
+  }
+
+  static V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  // The second operand comes through when either is NaN.
+  static V at_least(V x, float low) { return _mm256_max_ps(set1(low), x); }
+  static V at_most(V x, float high) { return _mm256_min_ps(set1(high), x); }
+  static V maximum(V a, V b) { return _mm256_max_ps(a, b); }
+  static V round(V x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // x · 2^n for integral n in [-126, 127].
+  static V scale_by_power_of_two(V x, V n) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_mul_ps(
+        x, _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23))));
+  }
+  static float reduce_add(V v) {
+    const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+  }
+  static float reduce_max(V v) {
+    const __m128 quad = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 pair = _mm_max_ps(quad, _mm_movehl_ps(quad, quad));
+    return _mm_cvtss_f32(_mm_max_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+  }
+
+ private:
+  static __m256i mask(int n) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes);
+  }
+  template <typename T>
+  static __m128i partial_16(const T* p, int n) {
+    alignas(16) uint16_t values[kLanes] = {};
+    std::memcpy(values, p, n * sizeof *p);
+    return _mm_load_si128((const __m128i*)values);
+  }
+  static V widen_half(__m128i x) { return _mm256_cvtph_ps(x); }
+  static V widen_brain(__m128i x) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+  }
+};
+
+}  // namespace
+}  // namespace ocelli::kernels::cpu

@@ -1,0 +1,286 @@
+#include "kernels/device/device_ops.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "host/error.h"
+#include "kernels/host_storage.h"
+
+namespace ocelli::kernels {
+namespace {
+
+using host::Argument;
+using host::BufferArgument;
+using host::BufferId;
+using host::Device;
+
+// Memory of the device; outlived by the device, which every storage shares.
+class DeviceStorage : public Storage {
+ public:
+  DeviceStorage(std::shared_ptr<Device> device, BufferId id)
+      : buffer(id), device_(std::move(device)) {}
+  ~DeviceStorage() override { device_->release(buffer); }
+  DeviceStorage(const DeviceStorage&) = delete;
+  DeviceStorage& operator=(const DeviceStorage&) = delete;
+
+  const BufferId buffer;
+
+ private:
+  std::shared_ptr<Device> device_;
+};
+
+BufferId buffer_of(const Tensor& tensor) {
+  return static_cast<const DeviceStorage*>(tensor.storage.get())->buffer;
+}
+
+// A matrix in as many pieces, by rows, as the banks ask for.
+class DeviceLinear : public LinearWeights {
+ public:
+  struct Piece {
+    Tensor weight;
+    Tensor bias;
+    int first_output;
+  };
+  using LinearWeights::LinearWeights;
+  std::vector<Piece> pieces;
+};
+
+// Collects a launch's arguments in the order kernel_set.h gives.
+class ArgumentList {
+ public:
+  ArgumentList& matrix(const Tensor& tensor) {
+    list_.emplace_back(BufferArgument{buffer_of(tensor),
+                                      tensor.offset * bytes_per_element(tensor.dtype)});
+    list_.emplace_back(static_cast<int64_t>(tensor.dtype));
+    return integer(tensor.rows).integer(tensor.cols).integer(tensor.stride);
+  }
+  // A matrix of no rows: "none". It still names memory, as a board wants every argument set.
+  ArgumentList& no_matrix(const Tensor& instead) { return matrix(instead.row_range(0, 0)); }
+  ArgumentList& memory(const Tensor& tensor) {
+    list_.emplace_back(BufferArgument{buffer_of(tensor), 0});
+    return *this;
+  }
+  ArgumentList& integer(int64_t value) {
+    list_.emplace_back(value);
+    return *this;
+  }
+  ArgumentList& number(double value) {
+    list_.emplace_back(value);
+    return *this;
+  }
+  ArgumentList& segment(const Segment& s) {
+    return integer(s.sequence).integer(s.first_row).integer(s.rows).integer(s.past);
+  }
+  std::span<const Argument> get() const { return list_; }
+
+ private:
+  std::vector<Argument> list_;
+};
+
+class DeviceOps : public Ops {
+ public:
+  explicit DeviceOps(std::unique_ptr<Device> device)
+      : device_(std::move(device)), name_(device_->name()) {}
+
+  const char* name() const override { return name_.c_str(); }
+
+  Linear load_linear(const LinearSource& source) override {
+    auto result = std::make_shared<DeviceLinear>(static_cast<int>(source.weights[0].shape[1]),
+                                                 check_linear_source(source));
+    int first = 0;
+    for (size_t i = 0; i < source.weights.size(); ++i) {
+      load_pieces(source.weights[i], source.biases.empty() ? nullptr : &source.biases[i], first,
+                  *result);
+      first += static_cast<int>(source.weights[i].shape[0]);
+    }
+    return result;
+  }
+
+  Tensor load(const HostTensor& source) override {
+    const int cols = static_cast<int>(source.shape.back());
+    const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
+    const Tensor copy = tensor(rows, cols, source.dtype, Placement::kWeight);
+    upload(source.data, copy);
+    return copy;
+  }
+
+  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
+    const int64_t bytes = std::max<int64_t>(1, int64_t{rows} * cols * bytes_per_element(dtype));
+    const BufferId buffer = device_->allocate(bytes, choose_bank(bytes, placement));
+    return {std::make_shared<DeviceStorage>(device_, buffer), dtype, rows, cols, cols, 0};
+  }
+
+  void write(std::span<const float> source, const Tensor& target) override {
+    // Staged in host memory in the tensor's dtype, then sent row by row.
+    const Tensor staged = host_tensor(target.rows, target.cols, target.dtype);
+    write_host(source, staged);
+    upload(host_address(staged), target);
+  }
+
+  void read(const Tensor& source, std::span<float> target) override {
+    const Tensor staged = host_tensor(source.rows, source.cols, source.dtype);
+    device_->wait();
+    for_each_row(source, host_address(staged), [&](int64_t offset, std::span<std::byte> row) {
+      device_->read(buffer_of(source), offset, row);
+    });
+    read_host(staged, target);
+  }
+
+  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    // The launches in hand may still need the ids of the last call.
+    device_->wait();
+    if (static_cast<int>(rows.size()) > ids_.cols) {
+      ids_ = tensor(1, static_cast<int>(rows.size()), DType::kI32, Placement::kActivation);
+    }
+    device_->write(buffer_of(ids_), 0, std::as_bytes(rows));
+    launch("embed", ArgumentList().matrix(table).matrix(out).memory(ids_));
+  }
+
+  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
+              Epilogue epilogue) override {
+    const auto& w = static_cast<const DeviceLinear&>(*weights);
+    OCELLI_CHECK(x.cols == w.inputs && out.cols == w.outputs && x.rows == out.rows,
+                 "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, w.outputs, w.inputs,
+                 out.rows, out.cols);
+    for (const DeviceLinear::Piece& piece : w.pieces) {
+      ArgumentList arguments;
+      arguments.matrix(x).matrix(piece.weight);
+      if (piece.bias.storage) {
+        arguments.matrix(piece.bias);
+      } else {
+        arguments.no_matrix(piece.weight);
+      }
+      arguments.matrix(out.column_range(piece.first_output, piece.weight.rows));
+      launch("linear", arguments.integer(static_cast<int64_t>(epilogue)));
+    }
+  }
+
+  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    launch("layer_norm", ArgumentList()
+                             .matrix(x)
+                             .matrix(norm.weight)
+                             .matrix(norm.bias)
+                             .matrix(out)
+                             .number(norm.epsilon));
+  }
+
+  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    launch("rms_norm",
+           ArgumentList().matrix(x).matrix(norm.weight).matrix(out).number(norm.epsilon));
+  }
+
+  void rope(const Tensor& x, int head_dim, const Tensor& table,
+            std::span<const Segment> segments) override {
+    for (const Segment& segment : segments) {
+      launch("rope", ArgumentList().matrix(x).matrix(table).segment(segment).integer(head_dim));
+    }
+  }
+
+  void append(const Tensor& x, const Tensor& cache, int capacity,
+              std::span<const Segment> segments) override {
+    for (const Segment& segment : segments) {
+      launch("append", ArgumentList().matrix(x).matrix(cache).segment(segment).integer(capacity));
+    }
+  }
+
+  void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                 const AttentionShape& shape, std::span<const Segment> segments,
+                 const Tensor& out) override {
+    for (const Segment& segment : segments) {
+      ArgumentList arguments;
+      arguments.matrix(q).matrix(keys).matrix(values).matrix(out).segment(segment);
+      arguments.integer(shape.heads).integer(shape.kv_heads).integer(shape.head_dim);
+      launch("attention",
+             arguments.integer(shape.causal).integer(shape.capacity).number(shape.scale));
+    }
+  }
+
+  void add(const Tensor& x, const Tensor& out) override {
+    launch("add", ArgumentList().matrix(x).matrix(out));
+  }
+
+ private:
+  void launch(const char* kernel, const ArgumentList& arguments) {
+    device_->launch(kernel, arguments.get());
+  }
+
+  // Keys in the last even bank with room, values in the last odd one, so that both are read at once;
+  // everything else where most room is left.
+  int choose_bank(int64_t bytes, Placement placement) const {
+    if (placement == Placement::kKeys || placement == Placement::kValues) {
+      const int parity = placement == Placement::kKeys ? 0 : 1;
+      for (int bank = device_->banks() - 1; bank >= 0; --bank) {
+        if (bank % 2 == parity && device_->free_bytes(bank) >= bytes) return bank;
+      }
+    }
+    return emptiest_bank();
+  }
+
+  int emptiest_bank() const {
+    int best = 0;
+    for (int bank = 1; bank < device_->banks(); ++bank) {
+      if (device_->free_bytes(bank) > device_->free_bytes(best)) best = bank;
+    }
+    return best;
+  }
+
+  void load_pieces(const HostTensor& weight, const HostTensor* bias, int first_output,
+                   DeviceLinear& result) {
+    const int rows = static_cast<int>(weight.shape[0]);
+    const int64_t row_bytes = weight.shape[1] * bytes_per_element(weight.dtype);
+    for (int row = 0; row < rows;) {
+      const int64_t room = device_->free_bytes(emptiest_bank()) / row_bytes;
+      // Where not even one row fits, the device says so.
+      const int count = static_cast<int>(std::clamp<int64_t>(room, 1, rows - row));
+      HostTensor piece = weight;
+      piece.shape[0] = count;
+      piece.data += row * row_bytes;
+      DeviceLinear::Piece placed{load(piece), {}, first_output + row};
+      if (bias) {
+        HostTensor part = *bias;
+        part.shape[0] = count;
+        part.data += row * bytes_per_element(bias->dtype);
+        placed.bias = load(part);
+      }
+      result.pieces.push_back(std::move(placed));
+      row += count;
+    }
+  }
+
+  // Contiguous rows in host memory to a tensor of any stride.
+  void upload(const std::byte* source, const Tensor& target) {
+    device_->wait();
+    for_each_row(target, const_cast<std::byte*>(source),
+                 [&](int64_t offset, std::span<std::byte> row) {
+                   device_->write(buffer_of(target), offset, row);
+                 });
+  }
+
+  // Calls body(byte offset in the buffer, bytes in `host`) for every row, or once for them all when
+  // they stand together.
+  template <typename Body>
+  static void for_each_row(const Tensor& tensor, std::byte* host, const Body& body) {
+    const int64_t size = bytes_per_element(tensor.dtype);
+    const bool together = tensor.stride == tensor.cols;
+    const int runs = together ? (tensor.rows > 0 ? 1 : 0) : tensor.rows;
+    const int64_t run_bytes = tensor.cols * size * (together ? tensor.rows : 1);
+    for (int r = 0; r < runs; ++r) {
+      body((tensor.offset + r * tensor.stride) * size,
+           std::span(host + r * run_bytes, static_cast<size_t>(run_bytes)));
+    }
+  }
+
+  std::shared_ptr<Device> device_;
+  std::string name_;
+  Tensor ids_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_device_ops(std::unique_ptr<Device> device) {
+  return std::make_unique<DeviceOps>(std::move(device));
+}
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,100 @@
+#include "kernels/host_storage.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "host/error.h"
+
+namespace ocelli::kernels {
+namespace {
+
+constexpr int64_t kCacheLine = 64;
+
+}  // namespace
+
+HostStorage::HostStorage(int64_t bytes) : owned_(true) {
+  const int64_t rounded = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  data_ = static_cast<std::byte*>(std::aligned_alloc(kCacheLine, rounded));
+  if (!data_ && rounded > 0) host::fail("out of memory: {} bytes could not be allocated", bytes);
+}
+
+HostStorage::HostStorage(const std::byte* borrowed) : data_(const_cast<std::byte*>(borrowed)) {}
+
+HostStorage::~HostStorage() {
+  if (owned_) std::free(data_);
+}
+
+std::byte* host_address(const Tensor& tensor) {
+  return static_cast<const HostStorage*>(tensor.storage.get())->data() +
+         tensor.offset * bytes_per_element(tensor.dtype);
+}
+
+Tensor host_tensor(int rows, int cols, DType dtype) {
+  const int64_t bytes = int64_t{rows} * cols * bytes_per_element(dtype);
+  return {std::make_shared<HostStorage>(bytes), dtype, rows, cols, cols, 0};
+}
+
+void write_host(std::span<const float> source, const Tensor& target) {
+  OCELLI_CHECK(static_cast<int64_t>(source.size()) == int64_t{target.rows} * target.cols,
+               "{} values into [{}, {}]", source.size(), target.rows, target.cols);
+  std::byte* data = host_address(target);
+  for (int r = 0; r < target.rows; ++r) {
+    const float* row = source.data() + int64_t{r} * target.cols;
+    std::byte* out = data + r * target.stride * bytes_per_element(target.dtype);
+    if (target.dtype == DType::kF32) {
+      std::memcpy(out, row, target.cols * sizeof(float));
+      continue;
+    }
+    OCELLI_CHECK(target.dtype == DType::kF16, "cannot write {}", kernels::name(target.dtype));
+    for (int c = 0; c < target.cols; ++c) {
+      const uint16_t half = f32_to_f16(row[c]);
+      std::memcpy(out + c * sizeof half, &half, sizeof half);
+    }
+  }
+}
+
+void read_host(const Tensor& source, std::span<float> target) {
+  OCELLI_CHECK(static_cast<int64_t>(target.size()) == int64_t{source.rows} * source.cols,
+               "[{}, {}] into {} values", source.rows, source.cols, target.size());
+  const std::byte* data = host_address(source);
+  for (int r = 0; r < source.rows; ++r) {
+    convert_to_f32(source.dtype, data + r * source.stride * bytes_per_element(source.dtype),
+                   source.cols, target.data() + int64_t{r} * source.cols);
+  }
+}
+
+Tensor HostOps::load(const HostTensor& source) {
+  OCELLI_CHECK(source.shape.size() == 1 || source.shape.size() == 2, "{} is {}", source.name,
+               shape_text(source.shape));
+  const int cols = static_cast<int>(source.shape.back());
+  const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
+  return {std::make_shared<HostStorage>(source.data), source.dtype, rows, cols, cols, 0};
+}
+
+Tensor HostOps::tensor(int rows, int cols, DType dtype, Placement) {
+  return host_tensor(rows, cols, dtype);
+}
+
+void HostOps::write(std::span<const float> source, const Tensor& target) {
+  write_host(source, target);
+}
+
+void HostOps::read(const Tensor& source, std::span<float> target) { read_host(source, target); }
+
+int check_linear_source(const LinearSource& source) {
+  OCELLI_CHECK(!source.weights.empty(), "a linear operation needs a weight");
+  OCELLI_CHECK(source.biases.empty() || source.biases.size() == source.weights.size(),
+               "{} weights, {} biases", source.weights.size(), source.biases.size());
+  int64_t outputs = 0;
+  for (size_t i = 0; i < source.weights.size(); ++i) {
+    const HostTensor& weight = source.weights[i];
+    OCELLI_CHECK(weight.shape.size() == 2 && weight.shape[1] == source.weights[0].shape[1],
+                 "{} is {}", weight.name, shape_text(weight.shape));
+    OCELLI_CHECK(source.biases.empty() || source.biases[i].elements() == weight.shape[0],
+                 "{} is {}", source.biases[i].name, shape_text(source.biases[i].shape));
+    outputs += weight.shape[0];
+  }
+  return static_cast<int>(outputs);
+}
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,51 @@
+// Plain host memory behind a Tensor, shared by the backends that compute on the host.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "kernels/ops.h"
+
+namespace ocelli::kernels {
+
+class HostStorage : public Storage {
+ public:
+  // Owns `bytes` of memory, aligned to a cache line; pages are touched only when they are used.
+  explicit HostStorage(int64_t bytes);
+  // Refers to memory that outlives it, which is never written (a mapped weight).
+  explicit HostStorage(const std::byte* borrowed);
+  ~HostStorage() override;
+  HostStorage(const HostStorage&) = delete;
+  HostStorage& operator=(const HostStorage&) = delete;
+
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  bool owned_ = false;
+};
+
+// The address of element (0, 0) of a tensor in host memory.
+std::byte* host_address(const Tensor& tensor);
+
+// A new matrix in host memory, with undefined contents.
+Tensor host_tensor(int rows, int cols, DType dtype);
+// Ops::write and Ops::read for tensors in host memory.
+void write_host(std::span<const float> source, const Tensor& target);
+void read_host(const Tensor& source, std::span<float> target);
+
+// The parts of Ops that are the same for every backend in host memory.
+class HostOps : public Ops {
+ public:
+  // Reads fp32, fp16 and bf16 tensors in place.
+  Tensor load(const HostTensor& source) override;
+  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override;
+  void write(std::span<const float> source, const Tensor& target) override;
+  void read(const Tensor& source, std::span<float> target) override;
+};
+
+// What CHECKs a linear source: matching inputs, one bias a matrix or none. Returns total outputs.
+int check_linear_source(const LinearSource& source);
+
+}  // namespace ocelli::kernels

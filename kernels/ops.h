@@ -1,0 +1,136 @@
+// The seam: everything a model asks of a machine, one virtual call per weight matrix.
+//
+// A backend implements Ops; vision, connector and llm are written against it and never know which
+// machine runs them. Operations run in order and may be asynchronous: only read() waits. Activations
+// are fp32 matrices [rows, features]; one row is one image patch or one token.
+//
+// Shapes are the caller's promise: a backend checks them with OCELLI_CHECK, never with an exception.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace ocelli::kernels {
+
+// A run of rows of an activation that belong to one sequence: x[first_row, first_row + rows) continue
+// `sequence`, which already holds `past` positions in the cache. Row i stands at position past + i.
+struct Segment {
+  int sequence = 0;
+  int first_row = 0;
+  int rows = 0;
+  int past = 0;
+};
+
+// Where a tensor is wanted, on machines whose memory has banks.
+enum class Placement { kActivation, kWeight, kKeys, kValues };
+
+// What a linear operation does with y = x·Wᵀ + b before it reaches `out`.
+enum class Epilogue {
+  kStore,       // out = y
+  kAccumulate,  // out += y
+  kMultiply,    // out *= y
+  kGeluTanh,    // out = gelu(y), the tanh form: 0.5y(1 + tanh(√(2/π)(y + 0.044715y³)))
+  kGeluErf,     // out = gelu(y), the exact form: 0.5y(1 + erf(y/√2))
+  kSilu,        // out = y / (1 + e^−y)
+};
+
+// A weight matrix and its bias, placed and laid out as the backend that loaded it likes.
+class LinearWeights {
+ public:
+  LinearWeights(int input_features, int output_features)
+      : inputs(input_features), outputs(output_features) {}
+  virtual ~LinearWeights() = default;
+  const int inputs;
+  const int outputs;
+};
+using Linear = std::shared_ptr<const LinearWeights>;
+
+// What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias [outputs_i]
+// each, or no biases at all. Stacking makes q, k and v one product.
+struct LinearSource {
+  std::vector<HostTensor> weights;
+  std::vector<HostTensor> biases;
+};
+
+// weight and bias are [1, features]; an RMSNorm has no bias.
+struct Norm {
+  Tensor weight;
+  Tensor bias;
+  float epsilon = 1e-5F;
+};
+
+// fc2(activation(fc1(x))), or fc2(activation(fc1(x)) · gate(x)) where a gate is present (SwiGLU).
+struct Mlp {
+  Linear fc1;
+  Linear gate;
+  Linear fc2;
+  Epilogue activation = Epilogue::kGeluTanh;
+};
+
+// softmax(scale · q·kᵀ)·v for each head. A query head h reads key-value head h / (heads / kv_heads).
+struct AttentionShape {
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  float scale = 0;
+  bool causal = true;  // row i sees the past and rows 0…i; otherwise it sees the past and every row
+  int capacity = 0;    // rows of `keys` and `values` that each sequence owns
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual const char* name() const = 0;
+
+  // --- Memory -------------------------------------------------------------------------------------
+
+  // Places a weight matrix. The source's memory must stay valid for the life of the result: a backend
+  // may read it in place. Throws host::Error when the machine's memory does not hold it.
+  virtual Linear load_linear(const LinearSource& source) = 0;
+  // Places a tensor of one or two dimensions that is read row by row (a norm's weight as [1, n], an
+  // embedding table). Same promise about the source's memory; the dtype may change to fp32.
+  virtual Tensor load(const HostTensor& source) = 0;
+  // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
+  virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;
+  // Copies rows · cols values, row-major, into or out of a tensor, converting to and from its dtype.
+  virtual void write(std::span<const float> source, const Tensor& target) = 0;
+  virtual void read(const Tensor& source, std::span<float> target) = 0;
+
+  // --- Operations; `out` never overlaps an input unless its comment says so -----------------------
+
+  // out[i] = table[rows[i]], as fp32: token embeddings, or the selection of rows of an activation.
+  virtual void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) = 0;
+  // out ← epilogue(x·Wᵀ + b); x is [rows, inputs], out is [rows, outputs].
+  virtual void linear(const Tensor& x, const Linear& weights, const Tensor& out,
+                      Epilogue epilogue) = 0;
+  // (x − mean)/√(variance + ε)·weight + bias over each row. x and out may be the same.
+  virtual void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) = 0;
+  // x/√(mean(x²) + ε)·weight over each row. x and out may be the same.
+  virtual void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) = 0;
+  // Rotates, in place, the first d dimensions of every head (of head_dim columns) of x: pairs
+  // (i, i + d/2) by the angle of their row's position. `table` is [positions, d]: d/2 cosines, then
+  // d/2 sines.
+  virtual void rope(const Tensor& x, int head_dim, const Tensor& table,
+                    std::span<const Segment> segments) = 0;
+  // Copies the rows of each segment to rows sequence · capacity + past … of `cache`, in its dtype.
+  virtual void append(const Tensor& x, const Tensor& cache, int capacity,
+                      std::span<const Segment> segments) = 0;
+  // out[r] = attention of row r of q over its sequence's keys and values, of which there are
+  // past + rows, this segment's own included, from row sequence · capacity on.
+  virtual void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                         const AttentionShape& shape, std::span<const Segment> segments,
+                         const Tensor& out) = 0;
+  // out += x; when x has fewer rows than out it repeats (out.rows is a multiple of x.rows).
+  virtual void add(const Tensor& x, const Tensor& out) = 0;
+
+  // --- Compound operations, with a body in terms of the others ------------------------------------
+
+  // out += mlp(x). `hidden` is scratch [rows, fc1 outputs].
+  virtual void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out);
+};
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,186 @@
+#include "kernels/reference/naive.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "host/error.h"
+
+namespace ocelli::kernels::reference {
+namespace {
+
+double apply(Epilogue epilogue, double y, double out) {
+  constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
+  constexpr double kSqrtHalf = 0.70710678118654752440;
+  switch (epilogue) {
+    case Epilogue::kStore: return y;
+    case Epilogue::kAccumulate: return out + y;
+    case Epilogue::kMultiply: return out * y;
+    case Epilogue::kGeluTanh:
+      return 0.5 * y * (1 + std::tanh(kSqrtTwoOverPi * (y + 0.044715 * y * y * y)));
+    case Epilogue::kGeluErf: return 0.5 * y * (1 + std::erf(y * kSqrtHalf));
+    case Epilogue::kSilu: return y / (1 + std::exp(-y));
+  }
+  return y;
+}
+
+// The elements of a view as fp32, row after row.
+std::vector<float> values(const View& view) {
+  std::vector<float> all(int64_t{view.rows} * view.cols);
+  for (int r = 0; r < view.rows; ++r) {
+    convert_to_f32(view.dtype, view.data + r * view.stride * bytes_per_element(view.dtype),
+                   view.cols, all.data() + int64_t{r} * view.cols);
+  }
+  return all;
+}
+
+// The attention of one query row and head over `visible` keys that start at row `first_key`.
+void attend(const AttentionViews& views, const AttentionShape& shape, int row, int head,
+            int first_key, int visible) {
+  const int q_col = head * shape.head_dim;
+  const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+  std::vector<double> weights(visible);
+  double largest = -INFINITY;
+  for (int j = 0; j < visible; ++j) {
+    double dot = 0;
+    for (int d = 0; d < shape.head_dim; ++d) {
+      dot += static_cast<double>(views.q.get(row, q_col + d)) *
+             views.keys.get(first_key + j, kv_col + d);
+    }
+    weights[j] = dot * shape.scale;
+    largest = std::max(largest, weights[j]);
+  }
+  double sum = 0;
+  for (double& weight : weights) sum += weight = std::exp(weight - largest);
+  for (int d = 0; d < shape.head_dim; ++d) {
+    double value = 0;
+    for (int j = 0; j < visible; ++j) {
+      value += weights[j] * views.values.get(first_key + j, kv_col + d);
+    }
+    views.out.set(row, q_col + d, static_cast<float>(value / sum));
+  }
+}
+
+}  // namespace
+
+float View::get(int row, int col) const {
+  const std::byte* element = data + (row * stride + col) * bytes_per_element(dtype);
+  float value = 0;
+  convert_to_f32(dtype, element, 1, &value);
+  return value;
+}
+
+void View::set(int row, int col, float value) const {
+  std::byte* element = data + (row * stride + col) * bytes_per_element(dtype);
+  if (dtype == DType::kF32) {
+    std::memcpy(element, &value, sizeof value);
+    return;
+  }
+  OCELLI_CHECK(dtype == DType::kF16, "cannot write {}", name(dtype));
+  const uint16_t half = f32_to_f16(value);
+  std::memcpy(element, &half, sizeof half);
+}
+
+void embed(const View& table, std::span<const int32_t> rows, const View& out) {
+  for (int i = 0; i < out.rows; ++i) {
+    for (int c = 0; c < out.cols; ++c) out.set(i, c, table.get(rows[i], c));
+  }
+}
+
+void linear(const View& x, const View& weight, const View& bias, Epilogue epilogue,
+            const View& out) {
+  // What the epilogue does not read may be uninitialised, on purpose.
+  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const std::vector<float> inputs = values(x);
+  const std::vector<float> weights = values(weight);
+  for (int r = 0; r < x.rows; ++r) {
+    for (int n = 0; n < weight.rows; ++n) {
+      double sum = bias.data ? bias.get(0, n) : 0;
+      for (int k = 0; k < x.cols; ++k) {
+        sum += static_cast<double>(inputs[int64_t{r} * x.cols + k]) *
+               weights[int64_t{n} * x.cols + k];
+      }
+      out.set(r, n, static_cast<float>(apply(epilogue, sum, reads ? out.get(r, n) : 0)));
+    }
+  }
+}
+
+void layer_norm(const View& x, const View& weight, const View& bias, float epsilon,
+                const View& out) {
+  for (int r = 0; r < x.rows; ++r) {
+    double mean = 0;
+    for (int c = 0; c < x.cols; ++c) mean += x.get(r, c);
+    mean /= x.cols;
+    double variance = 0;
+    for (int c = 0; c < x.cols; ++c) variance += (x.get(r, c) - mean) * (x.get(r, c) - mean);
+    const double scale = 1 / std::sqrt(variance / x.cols + epsilon);
+    for (int c = 0; c < x.cols; ++c) {
+      const double value = (x.get(r, c) - mean) * scale * weight.get(0, c) + bias.get(0, c);
+      out.set(r, c, static_cast<float>(value));
+    }
+  }
+}
+
+void rms_norm(const View& x, const View& weight, float epsilon, const View& out) {
+  for (int r = 0; r < x.rows; ++r) {
+    double squares = 0;
+    for (int c = 0; c < x.cols; ++c) squares += static_cast<double>(x.get(r, c)) * x.get(r, c);
+    const double scale = 1 / std::sqrt(squares / x.cols + epsilon);
+    for (int c = 0; c < x.cols; ++c) {
+      out.set(r, c, static_cast<float>(x.get(r, c) * scale * weight.get(0, c)));
+    }
+  }
+}
+
+void rope(const View& x, int head_dim, const View& table, std::span<const Segment> segments) {
+  const int half = table.cols / 2;
+  for (const Segment& segment : segments) {
+    for (int i = 0; i < segment.rows; ++i) {
+      const int row = segment.first_row + i;
+      const int position = segment.past + i;
+      for (int head = 0; head < x.cols; head += head_dim) {
+        for (int d = 0; d < half; ++d) {
+          const double cosine = table.get(position, d);
+          const double sine = table.get(position, half + d);
+          const double a = x.get(row, head + d);
+          const double b = x.get(row, head + half + d);
+          x.set(row, head + d, static_cast<float>(a * cosine - b * sine));
+          x.set(row, head + half + d, static_cast<float>(b * cosine + a * sine));
+        }
+      }
+    }
+  }
+}
+
+void append(const View& x, const View& cache, int capacity, std::span<const Segment> segments) {
+  for (const Segment& segment : segments) {
+    for (int i = 0; i < segment.rows; ++i) {
+      const int target = segment.sequence * capacity + segment.past + i;
+      for (int c = 0; c < x.cols; ++c) cache.set(target, c, x.get(segment.first_row + i, c));
+    }
+  }
+}
+
+void attention(const AttentionViews& views, const AttentionShape& shape,
+               std::span<const Segment> segments) {
+  for (const Segment& segment : segments) {
+    for (int i = 0; i < segment.rows; ++i) {
+      const int visible = segment.past + (shape.causal ? i + 1 : segment.rows);
+      for (int head = 0; head < shape.heads; ++head) {
+        attend(views, shape, segment.first_row + i, head, segment.sequence * shape.capacity,
+               visible);
+      }
+    }
+  }
+}
+
+void add(const View& x, const View& out) {
+  for (int r = 0; r < out.rows; ++r) {
+    for (int c = 0; c < out.cols; ++c) {
+      out.set(r, c, static_cast<float>(static_cast<double>(out.get(r, c)) + x.get(r % x.rows, c)));
+    }
+  }
+}
+
+}  // namespace ocelli::kernels::reference

@@ -1,0 +1,89 @@
+#include "kernels/reference/reference_ops.h"
+
+#include <vector>
+
+#include "host/error.h"
+#include "kernels/reference/naive.h"
+
+namespace ocelli::kernels {
+namespace {
+
+using reference::View;
+
+// fp32 copies: the oracle trades memory for plainness.
+class ReferenceLinear : public LinearWeights {
+ public:
+  ReferenceLinear(const LinearSource& source, int output_count)
+      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
+    for (const HostTensor& weight : source.weights) append(weight, weight_);
+    for (const HostTensor& bias : source.biases) append(bias, bias_);
+  }
+
+  View weight() const { return view(weight_, outputs, inputs); }
+  View bias() const { return bias_.empty() ? View{} : view(bias_, 1, outputs); }
+
+ private:
+  static void append(const HostTensor& source, std::vector<float>& target) {
+    const size_t old = target.size();
+    target.resize(old + source.elements());
+    convert_to_f32(source.dtype, source.data, source.elements(), target.data() + old);
+  }
+  // Views are read-write; nothing writes to a weight.
+  static View view(const std::vector<float>& values, int rows, int cols) {
+    auto* data = reinterpret_cast<std::byte*>(const_cast<float*>(values.data()));
+    return {data, DType::kF32, rows, cols, cols};
+  }
+
+  std::vector<float> weight_;
+  std::vector<float> bias_;
+};
+
+View view(const Tensor& tensor) {
+  return {host_address(tensor), tensor.dtype, tensor.rows, tensor.cols, tensor.stride};
+}
+
+class ReferenceOps : public HostOps {
+ public:
+  const char* name() const override { return "reference"; }
+
+  Linear load_linear(const LinearSource& source) override {
+    return std::make_shared<ReferenceLinear>(source, check_linear_source(source));
+  }
+  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    reference::embed(view(table), rows, view(out));
+  }
+  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
+              Epilogue epilogue) override {
+    const auto& w = static_cast<const ReferenceLinear&>(*weights);
+    OCELLI_CHECK(x.cols == w.inputs && out.cols == w.outputs && x.rows == out.rows,
+                 "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, w.outputs, w.inputs,
+                 out.rows, out.cols);
+    reference::linear(view(x), w.weight(), w.bias(), epilogue, view(out));
+  }
+  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    reference::layer_norm(view(x), view(norm.weight), view(norm.bias), norm.epsilon, view(out));
+  }
+  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    reference::rms_norm(view(x), view(norm.weight), norm.epsilon, view(out));
+  }
+  void rope(const Tensor& x, int head_dim, const Tensor& table,
+            std::span<const Segment> segments) override {
+    reference::rope(view(x), head_dim, view(table), segments);
+  }
+  void append(const Tensor& x, const Tensor& cache, int capacity,
+              std::span<const Segment> segments) override {
+    reference::append(view(x), view(cache), capacity, segments);
+  }
+  void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                 const AttentionShape& shape, std::span<const Segment> segments,
+                 const Tensor& out) override {
+    reference::attention({view(q), view(keys), view(values), view(out)}, shape, segments);
+  }
+  void add(const Tensor& x, const Tensor& out) override { reference::add(view(x), view(out)); }
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_reference_ops() { return std::make_unique<ReferenceOps>(); }
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,134 @@
+#include "kernels/tensor.h"
+
+#include <bit>
+#include <cstring>
+
+#include "host/error.h"
+
+namespace ocelli::kernels {
+namespace {
+
+constexpr uint32_t kF32Infinity = 0x7F800000;
+
+// Reads `elements` values of type T and hands each to `to_float`. memcpy, because the bytes of a
+// file need not be aligned; compilers make plain vector loads of it.
+template <typename T, typename ToFloat>
+void convert(const std::byte* source, int64_t elements, float* out, ToFloat to_float) {
+  for (int64_t i = 0; i < elements; ++i) {
+    T value;
+    std::memcpy(&value, source + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    out[i] = to_float(value);
+  }
+}
+
+template <typename T>
+void convert_integers(const std::byte* source, int64_t elements, float* out) {
+  convert<T>(source, elements, out, [](T value) { return static_cast<float>(value); });
+}
+
+}  // namespace
+
+const char* name(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return "f32";
+    case DType::kF16:
+      return "f16";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI8:
+      return "i8";
+    case DType::kU8:
+      return "u8";
+    case DType::kI32:
+      return "i32";
+    case DType::kI64:
+      return "i64";
+  }
+  return "unknown";
+}
+
+int64_t HostTensor::elements() const {
+  int64_t product = 1;
+  for (const int64_t size : shape) product *= size;
+  return product;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, float* out) {
+  switch (dtype) {
+    case DType::kF32:
+      if (elements > 0) std::memcpy(out, source, static_cast<size_t>(elements) * sizeof(float));
+      return;
+    case DType::kF16:
+      return convert<uint16_t>(source, elements, out, f16_to_f32);
+    case DType::kBF16:
+      return convert<uint16_t>(source, elements, out, bf16_to_f32);
+    case DType::kI8:
+      return convert_integers<int8_t>(source, elements, out);
+    case DType::kU8:
+      return convert_integers<uint8_t>(source, elements, out);
+    case DType::kI32:
+      return convert_integers<int32_t>(source, elements, out);
+    case DType::kI64:
+      return convert_integers<int64_t>(source, elements, out);
+  }
+}
+
+float f16_to_f32(uint16_t value) {
+  // The three cases are selected without branches, so that loops over this vectorise.
+  const uint32_t magnitude = value & 0x7FFFU;
+  const uint32_t exponent = magnitude & 0x7C00U;
+  const uint32_t rebias = exponent == 0x7C00U ? 224U << 23 : 112U << 23;  // 31 -> 255, else +112
+  const uint32_t normal = (magnitude << 13) + rebias;
+  const auto subnormal =
+      std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24F);
+  const uint32_t sign = (value & 0x8000U) << 16;
+  return std::bit_cast<float>(sign | (exponent == 0 ? subnormal : normal));
+}
+
+uint16_t f32_to_f16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000U;
+  const uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > kF32Infinity) {  // NaN: keep the top of the payload, made quiet
+    return static_cast<uint16_t>(sign | 0x7E00U | ((magnitude >> 13) & 0x3FFU));
+  }
+  if (magnitude >= std::bit_cast<uint32_t>(65520.0F)) {  // from here on infinity is nearest
+    return static_cast<uint16_t>(sign | 0x7C00U);
+  }
+  if (magnitude < std::bit_cast<uint32_t>(0x1p-14F)) {
+    // 0.5 has a last place of 2^-24, the unit of f16's subnormals: the addition rounds for us.
+    const float rounded = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(rounded) - 0x3F000000U));
+  }
+  const uint32_t even = (magnitude >> 13) & 1U;
+  return static_cast<uint16_t>(sign | ((magnitude + 0xFFFU + even - (112U << 23)) >> 13));
+}
+
+float bf16_to_f32(uint16_t value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
+
+Tensor Tensor::row_range(int first, int count) const {
+  OCELLI_CHECK(first >= 0 && count >= 0 && first <= rows && count <= rows - first,
+               "rows {} + {} of {}", first, count, rows);
+  Tensor view = *this;
+  view.rows = count;
+  view.offset += first * stride;
+  return view;
+}
+
+Tensor Tensor::column_range(int first, int count) const {
+  OCELLI_CHECK(first >= 0 && count >= 0 && first <= cols && count <= cols - first,
+               "columns {} + {} of {}", first, count, cols);
+  Tensor view = *this;
+  view.cols = count;
+  view.offset += first;
+  return view;
+}
+
+}  // namespace ocelli::kernels

@@ -1,0 +1,75 @@
+// What operations work on: element types, tensors in a checkpoint, tensors in a backend's memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ocelli::kernels {
+
+enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kU8, kI32, kI64 };
+
+constexpr int64_t bytes_per_element(DType dtype) {
+  switch (dtype) {
+    case DType::kI64: return 8;
+    case DType::kF32:
+    case DType::kI32: return 4;
+    case DType::kF16:
+    case DType::kBF16: return 2;
+    case DType::kI8:
+    case DType::kU8: return 1;
+  }
+  return 0;
+}
+
+// The dtype as messages write it: "f32", "bf16", …
+const char* name(DType dtype);
+
+// A tensor as a checkpoint holds it: row-major, in host memory that the checkpoint owns (mapped
+// files stay mapped for the checkpoint's life).
+struct HostTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  const std::byte* data = nullptr;
+
+  int64_t elements() const;
+  int64_t bytes() const { return elements() * bytes_per_element(dtype); }
+};
+
+// "[2560, 10240]"
+std::string shape_text(const std::vector<int64_t>& shape);
+
+// Any dtype to fp32, element by element: source has `elements` of `dtype`.
+void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, float* out);
+
+// IEEE half precision and bfloat16, without instruction-set help; rounding is to nearest, even.
+float f16_to_f32(uint16_t value);
+uint16_t f32_to_f16(float value);
+float bf16_to_f32(uint16_t value);
+
+// Memory that a backend allocated. Only the backend that made it looks inside.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+};
+
+// A matrix [rows, cols] in a backend's memory: a view, cheap to slice, that keeps its storage alive.
+// Element (r, c) stands at offset + r * stride + c, counted in elements. Stride 0 repeats one row.
+struct Tensor {
+  std::shared_ptr<Storage> storage;
+  DType dtype = DType::kF32;
+  int rows = 0;
+  int cols = 0;
+  int64_t stride = 0;
+  int64_t offset = 0;
+
+  // Rows [first, first + count).
+  Tensor row_range(int first, int count) const;
+  // Columns [first, first + count).
+  Tensor column_range(int first, int count) const;
+};
+
+}  // namespace ocelli::kernels

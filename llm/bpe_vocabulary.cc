@@ -1,0 +1,190 @@
+#include "llm/bpe_vocabulary.h"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <utility>
+
+#include "host/error.h"
+
+namespace ocelli::llm {
+namespace {
+
+using host::fail;
+using host::printable;
+
+// The characters of GPT-2's byte map lie below U+0144: bytes that print stand for themselves (as
+// Latin-1), the other 68 are numbered from U+0100 on, in order.
+constexpr int kMappedCharacters = 0x100 + 68;
+
+constexpr std::array<int, 256> kCharacterOfByte = [] {
+  std::array<int, 256> characters{};
+  int next = 0x100;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool prints = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
+    characters[byte] = prints ? byte : next++;
+  }
+  return characters;
+}();
+
+// The map turned round; -1: no byte.
+constexpr std::array<int16_t, kMappedCharacters> kByteOfCharacter = [] {
+  std::array<int16_t, kMappedCharacters> bytes{};
+  bytes.fill(-1);
+  for (int byte = 0; byte < 256; ++byte) bytes[kCharacterOfByte[byte]] = static_cast<int16_t>(byte);
+  return bytes;
+}();
+
+// Appends the bytes that a token's mapped `text` stands for: `text` itself when a character of it
+// is not in the map, as Hugging Face's decoder does.
+void append_mapped(std::string_view text, std::string& bytes) {
+  const size_t start = bytes.size();
+  for (size_t at = 0; at < text.size(); ++at) {
+    int character = static_cast<unsigned char>(text[at]);
+    if (character >= 0xC2 && character <= 0xC5 && at + 1 < text.size()) {
+      character = (character & 0x1F) << 6 | (static_cast<unsigned char>(text[++at]) & 0x3F);
+    } else if (character >= 0x80) {
+      character = kMappedCharacters;
+    }
+    const int byte = character < kMappedCharacters ? kByteOfCharacter[character] : -1;
+    if (byte < 0) {
+      bytes.resize(start);
+      bytes += text;
+      return;
+    }
+    bytes += static_cast<char>(byte);
+  }
+}
+
+uint32_t hash_of(std::string_view text) {
+  return static_cast<uint32_t>(std::hash<std::string_view>{}(text));
+}
+
+}  // namespace
+
+BpeVocabulary::BpeVocabulary(const BpeFiles& files) : files_(files) {
+  if (files.tokens.empty()) fail("{}: the vocabulary has no tokens", files.where);
+  int32_t highest = 0;
+  for (const auto& token : files.tokens) highest = std::max(highest, token.id);
+  for (const auto& token : files.added) highest = std::max(highest, token.id);
+  const size_t count = files.tokens.size() + files.added.size();
+  by_id_.assign(static_cast<size_t>(highest) + 1, kNone);
+  entries_.reserve(count);
+  slots_.resize(std::bit_ceil(2 * count));
+  for (const auto& token : files.tokens) {
+    if (id_of(token.text) >= 0) {
+      fail("{}: the token \"{}\" appears twice", files.where, printable(token.text));
+    }
+    insert(token.text, token.id);
+  }
+  collect_added();
+}
+
+size_t BpeVocabulary::place_of(std::string_view text) const {
+  const uint32_t hash = hash_of(text);
+  size_t at = hash & (slots_.size() - 1);
+  while (slots_[at].entry != kNone &&
+         (slots_[at].hash != hash || entries_[slots_[at].entry].text != text)) {
+    at = (at + 1) & (slots_.size() - 1);
+  }
+  return at;
+}
+
+int32_t BpeVocabulary::id_of(std::string_view text) const {
+  const Slot& slot = slots_[place_of(text)];
+  return slot.entry == kNone ? -1 : entries_[slot.entry].id;
+}
+
+void BpeVocabulary::insert(std::string_view text, int32_t id) {
+  if (by_id_[id] != kNone) {
+    fail("{}: the id {} is given to both \"{}\" and \"{}\"", files_.where, id,
+         printable(entries_[by_id_[id]].text), printable(text));
+  }
+  by_id_[id] = static_cast<uint32_t>(entries_.size());
+  slots_[place_of(text)] = {hash_of(text), by_id_[id]};
+  entries_.push_back({text, id});
+}
+
+void BpeVocabulary::collect_added() {
+  std::vector<bool> is_added(by_id_.size());
+  for (const AddedToken& token : files_.added) {
+    if (token.text.empty()) continue;  // as Hugging Face does
+    const int32_t known = id_of(token.text);
+    if (known < 0) insert(token.text, token.id);
+    if (known >= 0 && known != token.id) {
+      fail("{}: the token \"{}\" has two ids, {} and {}", files_.where, printable(token.text),
+           known, token.id);
+    }
+    if (!is_added[token.id]) added_.push_back(token);
+    is_added[token.id] = true;
+  }
+  std::vector<bool> is_special(by_id_.size());
+  for (const std::string& name : files_.specials) {
+    const int32_t id = id_of(name);
+    if (id < 0) continue;  // a name that is no token steers nothing
+    is_special[id] = true;
+    if (!is_added[id] && !name.empty()) added_.push_back({name, id, true, false});
+    is_added[id] = true;
+  }
+  for (AddedToken& token : added_) token.special = token.special || is_special[token.id];
+}
+
+std::array<int32_t, 256> BpeVocabulary::byte_ids() const {
+  std::array<int32_t, 256> ids{};
+  for (int byte = 0; byte < 256; ++byte) {
+    const int character = kCharacterOfByte[byte];
+    const char text[] = {static_cast<char>(character < 0x80 ? character : 0xC0 | character >> 6),
+                         static_cast<char>(0x80 | (character & 0x3F))};
+    ids[byte] = id_of({text, character < 0x80 ? size_t{1} : size_t{2}});
+  }
+  return ids;
+}
+
+MergeTable BpeVocabulary::merges() const {
+  MergeTable table(files_.merges.size());
+  std::string text;
+  int32_t result = -1;
+  for (uint32_t rank = 0; rank < files_.merges.size(); ++rank) {
+    const auto& merge = files_.merges[rank];
+    const int32_t left = id_of(merge.left);
+    const int32_t right = id_of(merge.right);
+    result = joined_id(merge, result + 1, text);
+    for (const auto& [id, name] :
+         {std::pair{left, merge.left}, {right, merge.right}, {result, std::string_view(text)}}) {
+      if (id >= 0) continue;
+      fail("{}: merge {} (\"{}\" + \"{}\") names \"{}\", which is not in the vocabulary",
+           files_.where, rank + 1, printable(merge.left), printable(merge.right), printable(name));
+    }
+    table.insert(left, right, {rank, result});
+  }
+  return table;
+}
+
+// The merges of most vocabularies make their tokens in the order of their ids: the id after the
+// previous merge's is tried first, which spares the start of the program 50,000 look-ups.
+int32_t BpeVocabulary::joined_id(const BpeFiles::Merge& merge, int32_t guess,
+                                 std::string& text) const {
+  text = merge.left;
+  text += merge.right;
+  if (guess < size() && by_id_[guess] != kNone && entries_[by_id_[guess]].text == text) {
+    return guess;
+  }
+  return id_of(text);
+}
+
+void BpeVocabulary::append_bytes(std::string& bytes, std::vector<uint32_t>& ends) const {
+  size_t total = 0;
+  for (const auto& entry : entries_) total += entry.text.size();
+  bytes.reserve(bytes.size() + total);
+  ends.reserve(ends.size() + by_id_.size());
+  for (const uint32_t entry : by_id_) {
+    if (entry < files_.tokens.size()) {
+      append_mapped(entries_[entry].text, bytes);
+    } else if (entry != kNone) {
+      bytes += entries_[entry].text;  // an added token is its own text
+    }
+    ends.push_back(static_cast<uint32_t>(bytes.size()));
+  }
+}
+
+}  // namespace ocelli::llm

@@ -1,0 +1,104 @@
+// Sequences in, tokens out: runs prompts and decodes many sequences together, each weight read once.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "llm/decoder.h"
+#include "llm/sampler.h"
+
+namespace ocelli::llm {
+
+// A piece of a prompt: tokens to embed, or rows that are embeddings already (an image).
+struct PromptPiece {
+  std::vector<int32_t> tokens;
+  kernels::Tensor rows;  // [n, hidden_size]; used where tokens is empty. Kept until it is consumed.
+
+  int size() const { return tokens.empty() ? rows.rows : static_cast<int>(tokens.size()); }
+};
+
+struct GenerationOptions {
+  int max_tokens = 512;
+  std::vector<int32_t> stop_tokens;  // end the answer, and are reported with kStopToken
+  SamplerOptions sampler;
+};
+
+enum class FinishReason { kNone, kStopToken, kMaxTokens };
+
+// One new token of one sequence.
+struct Output {
+  int sequence = 0;
+  int32_t token = 0;
+  float probability = 0;  // of the token, after temperature
+  FinishReason finish = FinishReason::kNone;
+};
+
+// A sequence is opened, given a prompt, stepped until it finishes, given another prompt if the
+// conversation goes on, and closed. What a sequence says does not depend on the others: not on how many
+// there are, nor on when they came.
+class Engine {
+ public:
+  // Both must outlive this.
+  Engine(kernels::Ops& ops, Decoder& decoder);
+
+  // A free place, with an empty context; none when limits().sequences are open.
+  std::optional<int> open();
+  void close(int sequence);
+
+  // Positions a sequence holds already, and those it can still take.
+  int past(int sequence) const;
+  int room(int sequence) const;
+
+  // Appends a prompt to the sequence's context, to be run by the next steps, and then generates. A
+  // token generated earlier that the context does not hold yet goes first, unless it was a stop
+  // token. Throws host::Error when prompt and max_tokens exceed room().
+  void submit(int sequence, std::vector<PromptPiece> prompt, const GenerationOptions& options);
+
+  // Stops generating; what was generated stays in the context.
+  void stop(int sequence);
+
+  // True while a sequence has something to do.
+  bool busy() const;
+
+  // Runs one forward pass over everything that is waiting, prompts in pieces of at most max_rows, and
+  // samples a token for each sequence whose prompt is done. The result is valid until the next call.
+  // Throws host::Error when a sequence's logits are not finite.
+  std::span<const Output> step();
+
+ private:
+  struct Sequence {
+    bool open = false;
+    bool active = false;
+    int past = 0;
+    std::vector<PromptPiece> prompt;
+    size_t piece = 0;     // of prompt: the one in hand
+    int piece_begin = 0;  // and how much of it has been consumed
+    int32_t pending = -1;  // generated, not in the context yet
+    int generated = 0;
+    GenerationOptions options;
+    std::optional<Sampler> sampler;
+    std::vector<int32_t> history;  // tokens of the context and the answer, for the penalty
+  };
+
+  bool prompt_done(const Sequence& sequence) const;
+  int add_rows(int index, int first_row, int room);
+  int add_prompt_rows(Sequence& sequence, int first_row, int room);
+  Output sample(int index, std::span<float> logits);
+
+  kernels::Ops& ops_;
+  Decoder& decoder_;
+  std::vector<Sequence> sequences_;
+  int next_ = 0;  // where the next step begins, so that no prompt starves
+  kernels::Tensor x_;       // [max_rows, hidden]
+  kernels::Tensor logits_;  // [sequences, vocab]
+  std::vector<float> host_logits_;
+  std::vector<kernels::Segment> segments_;
+  std::vector<int32_t> wanted_rows_;  // the last row of each sequence that samples now
+  std::vector<int> wanted_;           // and the sequence
+  std::vector<int32_t> copy_rows_;
+  std::vector<Output> outputs_;
+};
+
+}  // namespace ocelli::llm

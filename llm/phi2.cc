@@ -1,0 +1,189 @@
+#include "llm/phi2.h"
+
+#include <cmath>
+
+#include "host/error.h"
+#include "llm/rope.h"
+
+namespace ocelli::llm {
+
+using kernels::DType;
+using kernels::Epilogue;
+using kernels::HostTensor;
+using kernels::LinearSource;
+using kernels::Placement;
+using kernels::Segment;
+using kernels::Tensor;
+using kernels::TensorReader;
+
+namespace {
+
+void require_supported(const host::JsonObject& json) {
+  const std::string activation = json.string("hidden_act", "gelu_new");
+  if (activation != "gelu_new") {
+    host::fail("{}: hidden_act '{}' is not supported: Phi-2 uses gelu_new", json.where(),
+               host::printable(activation));
+  }
+  if (json.boolean("qk_layernorm", false)) {
+    host::fail("{}: qk_layernorm is not supported", json.where());
+  }
+  if (json.contains("rope_scaling")) {
+    host::fail("{}: rope_scaling is not supported", json.where());
+  }
+  if (json.boolean("tie_word_embeddings", false)) {
+    host::fail("{}: tie_word_embeddings is not supported for Phi", json.where());
+  }
+}
+
+}  // namespace
+
+Phi2Config Phi2Config::parse(const host::JsonObject& json) {
+  constexpr int kLargest = 1 << 20;
+  require_supported(json);
+  Phi2Config config;
+  config.hidden_size = json.integer("hidden_size", config.hidden_size, 1, kLargest);
+  config.intermediate_size =
+      json.integer("intermediate_size", config.intermediate_size, 1, kLargest);
+  config.num_hidden_layers = json.integer("num_hidden_layers", config.num_hidden_layers, 1, 4096);
+  config.num_attention_heads =
+      json.integer("num_attention_heads", config.num_attention_heads, 1, kLargest);
+  config.num_key_value_heads =
+      json.integer("num_key_value_heads", config.num_attention_heads, 1, kLargest);
+  config.vocab_size = json.integer("vocab_size", config.vocab_size, 1, 1 << 24);
+  config.max_position_embeddings =
+      json.integer("max_position_embeddings", config.max_position_embeddings, 1, 1 << 24);
+  config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-5));
+  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0));
+  if (config.hidden_size % config.num_attention_heads != 0) {
+    host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
+               config.hidden_size, config.num_attention_heads);
+  }
+  if (config.num_attention_heads % config.num_key_value_heads != 0) {
+    host::fail("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
+               json.where(), config.num_attention_heads, config.num_key_value_heads);
+  }
+  const double factor = json.number("partial_rotary_factor", 0.5);
+  config.rotary_dims = static_cast<int>(factor * config.head_dim());
+  if (factor < 0 || factor > 1 || config.rotary_dims % 2 != 0) {
+    host::fail("{}: partial_rotary_factor {} of a head of {} is not an even number of dimensions",
+               json.where(), factor, config.head_dim());
+  }
+  return config;
+}
+
+namespace {
+
+// Adds weight [outputs, inputs] and bias [outputs] of the module `name` to `source`.
+void read_linear(TensorReader& reader, const std::string& name, int64_t outputs, int64_t inputs,
+                 LinearSource& source) {
+  source.weights.push_back(reader.require(name + ".weight", {outputs, inputs}));
+  source.biases.push_back(reader.require(name + ".bias", {outputs}));
+}
+
+}  // namespace
+
+Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
+                              const Phi2Config& config) {
+  const int64_t hidden = config.hidden_size;
+  Phi2Weights weights;
+  weights.embed_tokens =
+      reader.require(prefix + "model.embed_tokens.weight", {config.vocab_size, hidden});
+  for (int i = 0; i < config.num_hidden_layers; ++i) {
+    const std::string scope = fmt::format("{}model.layers.{}.", prefix, i);
+    Layer layer;
+    layer.norm_weight = reader.require(scope + "input_layernorm.weight", {hidden});
+    layer.norm_bias = reader.require(scope + "input_layernorm.bias", {hidden});
+    read_linear(reader, scope + "self_attn.q_proj", hidden, hidden, layer.qkv);
+    read_linear(reader, scope + "self_attn.k_proj", config.kv_width(), hidden, layer.qkv);
+    read_linear(reader, scope + "self_attn.v_proj", config.kv_width(), hidden, layer.qkv);
+    read_linear(reader, scope + "self_attn.dense", hidden, hidden, layer.dense);
+    read_linear(reader, scope + "mlp.fc1", config.intermediate_size, hidden, layer.fc1);
+    read_linear(reader, scope + "mlp.fc2", hidden, config.intermediate_size, layer.fc2);
+    weights.layers.push_back(std::move(layer));
+  }
+  weights.final_norm_weight = reader.require(prefix + "model.final_layernorm.weight", {hidden});
+  weights.final_norm_bias = reader.require(prefix + "model.final_layernorm.bias", {hidden});
+  weights.lm_head.weights = {reader.require(prefix + "lm_head.weight", {config.vocab_size, hidden})};
+  if (config.lm_head_bias) {
+    weights.lm_head.biases = {reader.require(prefix + "lm_head.bias", {config.vocab_size})};
+  }
+  return weights;
+}
+
+Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weights,
+           const DecoderLimits& limits)
+    : ops_(ops),
+      config_(config),
+      limits_(limits),
+      embed_tokens_(ops.load(weights.embed_tokens)),
+      final_norm_{ops.load(weights.final_norm_weight), ops.load(weights.final_norm_bias),
+                  config.layer_norm_eps},
+      lm_head_(ops.load_linear(weights.lm_head)),
+      cache_(ops, {config.num_hidden_layers, config.kv_width(), limits.sequences, limits.capacity,
+                   limits.kv_dtype}) {
+  const auto activation = [&](int rows, int cols) {
+    return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
+  };
+  h_ = activation(limits.max_rows, config.hidden_size);
+  qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
+  context_ = activation(limits.max_rows, config.hidden_size);
+  hidden_ = activation(limits.max_rows, config.intermediate_size);
+  last_ = activation(limits.sequences, config.hidden_size);
+  if (config.rotary_dims > 0) {
+    rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
+  }
+  for (const Phi2Weights::Layer& layer : weights.layers) {
+    layers_.push_back(
+        {{ops.load(layer.norm_weight), ops.load(layer.norm_bias), config.layer_norm_eps},
+         ops.load_linear(layer.qkv),
+         ops.load_linear(layer.dense),
+         {ops.load_linear(layer.fc1), nullptr, ops.load_linear(layer.fc2), Epilogue::kGeluTanh}});
+  }
+}
+
+void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {
+  ops_.embed(embed_tokens_, ids, out);
+}
+
+void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
+  OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
+  const int hidden = config_.hidden_size;
+  const int kv_width = config_.kv_width();
+  const Tensor h = h_.row_range(0, x.rows);
+  const Tensor qkv = qkv_.row_range(0, x.rows);
+  const Tensor q = qkv.column_range(0, hidden);
+  const Tensor k = qkv.column_range(hidden, kv_width);
+  const Tensor v = qkv.column_range(hidden + kv_width, kv_width);
+  const Tensor context = context_.row_range(0, x.rows);
+  const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
+  const kernels::AttentionShape shape = {
+      .heads = config_.num_attention_heads,
+      .kv_heads = config_.num_key_value_heads,
+      .head_dim = config_.head_dim(),
+      .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
+      .causal = true,
+      .capacity = limits_.capacity};
+
+  for (int i = 0; i < config_.num_hidden_layers; ++i) {
+    const Layer& layer = layers_[i];
+    ops_.layer_norm(x, layer.norm, h);
+    ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);
+    if (config_.rotary_dims > 0) {
+      const Tensor q_and_k = qkv.column_range(0, hidden + kv_width);
+      ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
+    }
+    cache_.append(i, k, v, segments);
+    ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
+    ops_.linear(context, layer.dense, x, Epilogue::kAccumulate);  // x += attention
+    ops_.mlp(h, layer.mlp, mlp_hidden, x);                        // x += mlp
+  }
+}
+
+void Phi2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
+  const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
+  ops_.embed(x, rows, last);
+  ops_.layer_norm(last, final_norm_, last);
+  ops_.linear(last, lm_head_, out, Epilogue::kStore);
+}
+
+}  // namespace ocelli::llm

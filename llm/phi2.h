@@ -1,0 +1,97 @@
+// Phi-2: a decoder whose attention and MLP read the same norm and add to the same residual.
+//
+// Source: PhiModel and PhiForCausalLM of Hugging Face transformers; buffers carry its names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "host/json.h"
+#include "kernels/checkpoint.h"
+#include "llm/decoder.h"
+#include "llm/kv_cache.h"
+
+namespace ocelli::llm {
+
+struct Phi2Config {
+  int hidden_size = 2048;
+  int intermediate_size = 8192;
+  int num_hidden_layers = 24;
+  int num_attention_heads = 32;
+  int num_key_value_heads = 32;
+  int vocab_size = 51200;
+  int max_position_embeddings = 2048;
+  int rotary_dims = 32;  // of each head: int(partial_rotary_factor · head_dim)
+  float layer_norm_eps = 1e-5F;
+  float rope_theta = 10000;
+  bool lm_head_bias = true;  // checkpoints with the older LLaVA names have none
+
+  int head_dim() const { return hidden_size / num_attention_heads; }
+  int kv_width() const { return num_key_value_heads * head_dim(); }
+
+  // From a `text_config` or a Phi config.json, with PhiConfig's defaults. Throws host::Error for
+  // values that contradict one another or that are not supported.
+  static Phi2Config parse(const host::JsonObject& json);
+};
+
+struct Phi2Weights {
+  struct Layer {
+    kernels::HostTensor norm_weight, norm_bias;  // [hidden]
+    kernels::LinearSource qkv;                   // [hidden + 2 · kv_width, hidden]
+    kernels::LinearSource dense;                 // [hidden, hidden]
+    kernels::LinearSource fc1;                   // [intermediate, hidden]
+    kernels::LinearSource fc2;                   // [hidden, intermediate]
+  };
+  kernels::HostTensor embed_tokens;  // [vocab, hidden]
+  std::vector<Layer> layers;
+  kernels::HostTensor final_norm_weight, final_norm_bias;  // [hidden]
+  kernels::LinearSource lm_head;                           // [vocab, hidden]
+
+  // Asks `reader` for every tensor under `prefix` ("language_model." or nothing).
+  static Phi2Weights read(kernels::TensorReader& reader, const std::string& prefix,
+                          const Phi2Config& config);
+};
+
+class Phi2 : public Decoder {
+ public:
+  // Loads the weights and allocates caches and activations; `ops` and the weights' memory must
+  // outlive this.
+  Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weights,
+       const DecoderLimits& limits);
+
+  int hidden_size() const override { return config_.hidden_size; }
+  int vocab_size() const override { return config_.vocab_size; }
+  const DecoderLimits& limits() const override { return limits_; }
+  const KvCache& cache() const { return cache_; }
+
+  void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
+  void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) override;
+  void logits(const kernels::Tensor& x, std::span<const int32_t> rows,
+              const kernels::Tensor& out) override;
+
+ private:
+  struct Layer {
+    kernels::Norm norm;
+    kernels::Linear qkv;
+    kernels::Linear dense;
+    kernels::Mlp mlp;
+  };
+
+  kernels::Ops& ops_;
+  Phi2Config config_;
+  DecoderLimits limits_;
+  kernels::Tensor embed_tokens_;  // [vocab, hidden]
+  std::vector<Layer> layers_;
+  kernels::Norm final_norm_;
+  kernels::Linear lm_head_;
+  kernels::Tensor rope_;  // [capacity, rotary_dims]: cosines, then sines
+  KvCache cache_;
+  // Activations for max_rows rows.
+  kernels::Tensor h_;        // [rows, hidden]: normed
+  kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
+  kernels::Tensor context_;  // [rows, hidden]
+  kernels::Tensor hidden_;   // [rows, intermediate]
+  kernels::Tensor last_;     // [sequences, hidden]: the rows whose logits are wanted
+};
+
+}  // namespace ocelli::llm

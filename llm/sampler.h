@@ -1,0 +1,67 @@
+// Chooses the next token from a model's logits: greedily, or by chance as Hugging Face's generate()
+// narrows it down.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "llm/random.h"
+
+namespace ocelli::llm {
+
+struct SamplerOptions {
+  float temperature = 0;         // 0: always the likeliest token, and chance plays no part
+  int top_k = 0;                 // with chance: only the k likeliest; 0: all
+  float top_p = 1;               // with chance: only the likeliest that make up this probability
+  float repetition_penalty = 1;  // over 1 makes tokens of the history less likely, also at 0
+  uint64_t seed = 0;             // the same seed draws the same tokens on every machine
+};
+
+class Sampler {
+ public:
+  // What sample() returns when the logits are not numbers.
+  static constexpr int32_t kNotFinite = -1;
+
+  // Throws host::Error, naming the option, when one makes no sense: temperature not in [0, inf),
+  // top_k < 0, top_p not in (0, 1], repetition_penalty not in (0, inf).
+  Sampler(const SamplerOptions& options, int vocab_size);
+
+  // The next token, an index into `logits` [vocab_size], which are left as they are. `history` holds
+  // the tokens that the repetition penalty applies to; ids outside the vocabulary (images) are
+  // passed over. In Hugging Face's order: repetition penalty, temperature, top-k (all that equal the
+  // k-th stay), top-p (tokens stay while those likelier than them make up less than top_p; one
+  // always stays). Of equal logits the lowest id counts as the likeliest.
+  //
+  // Returns kNotFinite when a logit is NaN or +infinity, or all are -infinity: the caller knows
+  // which weights or activations to blame. -infinity itself is a token that is never drawn.
+  // Neither allocates nor throws.
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
+
+ private:
+  struct Candidate {
+    float logit;  // after the penalty, over the temperature
+    int32_t id;
+  };
+
+  std::span<const float> penalise(std::span<const float> logits, std::span<const int32_t> history);
+  // Puts what top-k and top-p leave at the front of candidates_ and returns how many, with their
+  // probabilities, not normalised, in weights_.
+  size_t keep_likeliest(std::span<const float> logits);
+  size_t keep_top_k(size_t count);
+  size_t keep_top_p(size_t count);
+  int32_t draw(size_t count);
+
+  SamplerOptions options_;
+  Random random_;
+  std::vector<float> penalised_;       // [vocab], only with a penalty
+  std::vector<uint32_t> seen_;         // [vocab], the last call that penalised the token
+  uint32_t call_ = 0;
+  std::vector<Candidate> candidates_;  // [vocab], only with chance
+  std::vector<double> weights_;        // [vocab], only with chance
+};
+
+// The probability that the model itself gives to `id`: the softmax of `logits` at temperature 1.
+double token_probability(std::span<const float> logits, int32_t id);
+
+}  // namespace ocelli::llm

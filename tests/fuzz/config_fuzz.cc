@@ -1,0 +1,54 @@
+// Feeds any bytes to the JSON reader and asks the result for every kind of value: each must be
+// refused with host::Error or lie in the range that was asked for.
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "host/error.h"
+#include "host/json.h"
+
+namespace {
+
+using ocelli::host::Error;
+using ocelli::host::JsonObject;
+
+// Calls `get`; a value that cannot be given is no fault.
+template <typename Get>
+void attempt(Get get) {
+  try {
+    get();
+  } catch (const Error&) {  // the one way to refuse
+  }
+}
+
+void read_values(const JsonObject& object) {
+  for (const auto& [key, value] : object.value().items()) {
+    const std::string& name = key;
+    attempt([&] {
+      const int number = object.integer(name, std::nullopt, -5, 70'000);
+      OCELLI_CHECK(number >= -5 && number <= 70'000, "{}", number);
+    });
+    attempt([&] {
+      const double number = object.number(name, std::nullopt, 0.5, 1e6);
+      OCELLI_CHECK(number >= 0.5 && number <= 1e6, "{}", number);
+    });
+    attempt([&] { object.boolean(name, true); });
+    attempt([&] { object.string(name, "fallback"); });
+    attempt([&] { read_values(object.object(name)); });
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  attempt([&] {
+    const nlohmann::json document = ocelli::host::parse_json(text, "fuzz");
+    // What was accepted is JSON to the library as well, and prints as text that reads the same.
+    OCELLI_CHECK(ocelli::host::parse_json(document.dump(), "dump") == document, "{}", size);
+    read_values(JsonObject(document, "fuzz"));
+  });
+  return 0;
+}

@@ -24,8 +24,8 @@ struct MlpConfig {
 struct MlpWeights {
   std::vector<kernels::LinearSource> layers;  // [text, vision], then [text, text]
 
-  // Asks `reader` for `prefix` + "0.weight", "0.bias", "2.weight", …: the GELUs take a number each in
-  // the reference's nn.Sequential. A lone `linear` connector has no number.
+  // Asks `reader` for `prefix` + "0.weight", "0.bias", "2.weight", …: the GELUs take a number each
+  // in the reference's nn.Sequential. A lone `linear` connector has no number.
   static MlpWeights read(kernels::TensorReader& reader, const std::string& prefix,
                          const MlpConfig& config);
 };
@@ -38,8 +38,8 @@ class Mlp {
 
   const MlpConfig& config() const { return config_; }
 
-  // features: [rows, vision_size], at most max_rows. Returns [rows, text_size], valid until the next
-  // call (an identity connector returns its argument).
+  // features: [rows, vision_size], at most max_rows. Returns [rows, text_size], valid until the
+  // next call (an identity connector returns its argument).
   kernels::Tensor forward(const kernels::Tensor& features);
 
  private:

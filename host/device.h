@@ -24,10 +24,10 @@ struct BufferArgument {
 };
 using Argument = std::variant<BufferArgument, int64_t, double>;
 
-// Launches are queued and run in order, at the latest when wait() returns. write() and read() act on
-// the memory at once and do NOT wait: what a queued launch will read must not be overwritten, and
-// what it will write is not there yet. Every member but the destructor throws Error when the device
-// fails or the request is impossible.
+// Launches are queued and run in order, at the latest when wait() returns. write() and read() act
+// on the memory at once and do NOT wait: what a queued launch will read must not be overwritten,
+// and what it will write is not there yet. Every member but the destructor throws Error when the
+// device fails or the request is impossible.
 class Device {
  public:
   virtual ~Device() = default;

@@ -21,12 +21,14 @@ class EmulatedDevice : public Device {
   std::string name() const override { return config_.name; }
   int banks() const override { return config_.banks; }
   int64_t bank_bytes() const override { return config_.bank_bytes; }
-  int64_t free_bytes(int bank) const override { return config_.bank_bytes - used_.at(bank); }
-
-  BufferId allocate(int64_t bytes, int bank) override {
+  int64_t free_bytes(int bank) const override {
     if (bank < 0 || bank >= config_.banks) {
       fail("{}: there is no bank {}: it has {}", config_.name, bank, config_.banks);
     }
+    return config_.bank_bytes - used_[bank];
+  }
+
+  BufferId allocate(int64_t bytes, int bank) override {
     if (bytes <= 0 || bytes > free_bytes(bank)) {
       fail("{}: {} bytes do not fit bank {}, of whose {} bytes {} are free", config_.name, bytes,
            bank, config_.bank_bytes, free_bytes(bank));
@@ -109,7 +111,9 @@ class EmulatedDevice : public Device {
 
 }  // namespace
 
-EmulatedDeviceConfig u280_config() { return {"u280-emulated", 32, int64_t{256} << 20}; }
+EmulatedDeviceConfig u280_config() {
+  return {"u280-emulated", 32, int64_t{256} << 20};
+}
 
 std::unique_ptr<Device> make_emulated_device(EmulatedDeviceConfig config,
                                              std::map<std::string, Kernel, std::less<>> kernels) {

@@ -1,5 +1,5 @@
-// A device made of host memory that behaves like the worst of boards: banks are small, fresh memory is
-// NaN, and nothing runs before somebody waits for it.
+// A device made of host memory that behaves like the worst of boards: banks are small, fresh memory
+// is NaN, and nothing runs before somebody waits for it.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,8 @@
 
 namespace ocelli::host {
 
-// An argument as an emulated kernel sees it: the memory from the argument's offset to the buffer's end.
+// An argument as an emulated kernel sees it: the memory from the argument's offset to the buffer's
+// end.
 using KernelArgument = std::variant<std::span<std::byte>, int64_t, double>;
 using Kernel = std::function<void(std::span<const KernelArgument>)>;
 

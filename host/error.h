@@ -33,9 +33,8 @@ std::string printable(std::string_view text, size_t limit = 80);
 }  // namespace ocelli::host
 
 // OCELLI_CHECK(rows > 0, "rows {} of {}", rows, name): aborts with the values when false.
-#define OCELLI_CHECK(condition, ...)                                             \
-  do {                                                                           \
-    if (!(condition)) [[unlikely]]                                               \
-      ::ocelli::host::check_failed(#condition, __FILE__, __LINE__,               \
-                                   ::fmt::format(__VA_ARGS__));                  \
+#define OCELLI_CHECK(condition, ...)                                                            \
+  do {                                                                                          \
+    if (!(condition)) [[unlikely]]                                                              \
+      ::ocelli::host::check_failed(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__)); \
   } while (false)

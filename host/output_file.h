@@ -7,8 +7,9 @@
 
 namespace ocelli::host {
 
-// Writes to a temporary file beside `path`, which commit() renames; without commit() the temporary is
-// removed. Every failure (no permission, a full disk) throws Error naming the path.
+// Writes to a temporary file beside `path`, which commit() renames; without commit() the temporary
+// is removed. Where `path` is a device or a pipe there is nothing to replace: it is written to
+// directly. Every failure (no permission, a full disk) throws Error naming the path.
 class OutputFile {
  public:
   explicit OutputFile(std::string path);
@@ -20,10 +21,11 @@ class OutputFile {
   void commit();
 
  private:
-  [[noreturn]] void fail_with_errno() const;
+  [[noreturn]] void fail_with(int error) const;
 
   std::string path_;
-  std::string temporary_;
+  std::string target_;     // what is replaced: path_ without symbolic links
+  std::string temporary_;  // empty: the target is written to directly, or all is done
   std::FILE* file_ = nullptr;
 };
 

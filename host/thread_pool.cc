@@ -2,7 +2,10 @@
 
 #include <sched.h>
 
+#include <system_error>
+
 #include "host/error.h"
+#include "host/pause.h"
 
 namespace ocelli::host {
 namespace {
@@ -10,19 +13,13 @@ namespace {
 // About 30 µs of waiting: longer than the gap between two operations, shorter than a time slice.
 constexpr int kSpins = 1000;
 
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 // Waits until `value` differs from `old`, and returns it.
 template <typename T>
 T wait_for_change(const std::atomic<T>& value, T old) {
   for (int i = 0; i < kSpins; ++i) {
     const T now = value.load(std::memory_order_acquire);
     if (now != old) return now;
-    pause();
+    pause_spinning();
   }
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
@@ -32,14 +29,26 @@ T wait_for_change(const std::atomic<T>& value, T old) {
 
 ThreadPool::ThreadPool(int threads) {
   OCELLI_CHECK(threads >= 1, "{} threads", threads);
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker_loop(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker_loop(i); });
+  } catch (const std::system_error& error) {
+    const size_t started = workers_.size() + 1;
+    stop();
+    fail("{} threads cannot be started, only {}: {}; ask for fewer", threads, started,
+         error.what());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   stopping_ = true;
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 void ThreadPool::run(int count, const void* context, Function function) {

@@ -8,11 +8,13 @@
 
 namespace ocelli::host {
 
-// Threads wait by spinning for some microseconds, then sleep in the kernel: a core that is taken away
-// delays its own task alone. Tasks are handed out one by one, so a slow thread takes fewer of them.
+// Threads wait by spinning for some microseconds, then sleep in the kernel: a core that is taken
+// away delays its own task alone. Tasks are handed out one by one, so a slow thread takes fewer of
+// them.
 class ThreadPool {
  public:
-  // A team of `threads`, the caller of parallel_for included; at least 1.
+  // A team of `threads`, the caller of parallel_for included; at least 1. Throws Error when the
+  // system does not give as many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -20,8 +22,8 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls task(index, thread) for every index in [0, count), thread in [0, size()), and returns when
-  // all are done. Neither allocates nor throws; task must not throw. One caller at a time.
+  // Calls task(index, thread) for every index in [0, count), thread in [0, size()), and returns
+  // when all are done. Neither allocates nor throws; task must not throw. One caller at a time.
   template <typename Task>
   void parallel_for(int count, const Task& task) {
     if (count <= 1 || workers_.empty()) {
@@ -38,6 +40,7 @@ class ThreadPool {
   void run(int count, const void* context, Function function);
   void work(int thread);
   void worker_loop(int thread);
+  void stop();
 
   std::vector<std::thread> workers_;
   // The loop in hand; written by the caller before it raises generation_.

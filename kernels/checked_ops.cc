@@ -33,12 +33,16 @@ class PairLinear : public LinearWeights {
 // `view`, whose storage is a pair of matrices, as the same view of one of them. A backend may have
 // kept a loaded matrix in another dtype or stride, never in another shape.
 Tensor side(const Tensor& view, const Tensor& whole) {
-  if (view.stride == 0 || view.cols == 0) return whole.row_range(0, view.rows);
+  if (view.cols == 0) return whole.row_range(0, view.rows).column_range(0, 0);
   const PairStorage& pair = static_cast<const PairStorage&>(*view.storage);
   const int width = pair.reference.cols;
   const int row = static_cast<int>(view.offset / width);
   const int col = static_cast<int>(view.offset % width);
-  return whole.row_range(row, view.rows).column_range(col, view.cols);
+  if (view.stride != 0) return whole.row_range(row, view.rows).column_range(col, view.cols);
+  Tensor repeated = whole.row_range(row, 1).column_range(col, view.cols);
+  repeated.rows = view.rows;
+  repeated.stride = 0;
+  return repeated;
 }
 Tensor reference_of(const Tensor& view) {
   if (!view.storage) return {};
@@ -48,7 +52,9 @@ Tensor candidate_of(const Tensor& view) {
   if (!view.storage) return {};
   return side(view, static_cast<const PairStorage&>(*view.storage).candidate);
 }
-const PairLinear& pair_of(const Linear& linear) { return static_cast<const PairLinear&>(*linear); }
+const PairLinear& pair_of(const Linear& linear) {
+  return static_cast<const PairLinear&>(*linear);
+}
 
 class CheckedOps : public Ops {
  public:
@@ -151,7 +157,11 @@ class CheckedOps : public Ops {
     const int rows = reference.rows;
     const int cols = reference.cols;
     return {std::make_shared<PairStorage>(std::move(reference), std::move(candidate)),
-            DType::kF32, rows, cols, cols, 0};
+            DType::kF32,
+            rows,
+            cols,
+            cols,
+            0};
   }
   static Norm norm_of(const Norm& norm, Tensor (*of)(const Tensor&)) {
     return {of(norm.weight), of(norm.bias), norm.epsilon};
@@ -172,10 +182,14 @@ class CheckedOps : public Ops {
     const float* expected = expected_.data() + static_cast<size_t>(row) * result.cols;
     const float* found = found_.data() + static_cast<size_t>(row) * result.cols;
     float largest = 0;
-    for (int c = 0; c < result.cols; ++c) largest = std::max(largest, std::fabs(expected[c]));
+    for (int c = 0; c < result.cols; ++c) {
+      if (std::isfinite(expected[c])) largest = std::max(largest, std::fabs(expected[c]));
+    }
     for (int c = 0; c < result.cols; ++c) {
       const bool both_nan = std::isnan(expected[c]) && std::isnan(found[c]);
-      if (both_nan || std::fabs(expected[c] - found[c]) <= tolerance_ * largest) continue;
+      if (both_nan || expected[c] == found[c]) continue;
+      const float error = std::fabs(expected[c] - found[c]);
+      if (std::isfinite(error) && error <= tolerance_ * largest) continue;
       host::fail("operation {} ({} into [{}, {}]) diverges at ({}, {}): {} computes {}, {} {}",
                  count_, operation, result.rows, result.cols, row, c, candidate_->name(), found[c],
                  reference_->name(), expected[c]);

@@ -18,7 +18,8 @@ HostStorage::HostStorage(int64_t bytes) : owned_(true) {
   if (!data_ && rounded > 0) host::fail("out of memory: {} bytes could not be allocated", bytes);
 }
 
-HostStorage::HostStorage(const std::byte* borrowed) : data_(const_cast<std::byte*>(borrowed)) {}
+HostStorage::HostStorage(const std::byte* borrowed) : data_(const_cast<std::byte*>(borrowed)) {
+}
 
 HostStorage::~HostStorage() {
   if (owned_) std::free(data_);
@@ -79,7 +80,9 @@ void HostOps::write(std::span<const float> source, const Tensor& target) {
   write_host(source, target);
 }
 
-void HostOps::read(const Tensor& source, std::span<float> target) { read_host(source, target); }
+void HostOps::read(const Tensor& source, std::span<float> target) {
+  read_host(source, target);
+}
 
 int check_linear_source(const LinearSource& source) {
   OCELLI_CHECK(!source.weights.empty(), "a linear operation needs a weight");

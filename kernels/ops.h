@@ -1,10 +1,11 @@
 // The seam: everything a model asks of a machine, one virtual call per weight matrix.
 //
 // A backend implements Ops; vision, connector and llm are written against it and never know which
-// machine runs them. Operations run in order and may be asynchronous: only read() waits. Activations
-// are fp32 matrices [rows, features]; one row is one image patch or one token.
+// machine runs them. Operations run in order and may be asynchronous: only read() waits.
+// Activations are fp32 matrices [rows, features]; one row is one image patch or one token.
 //
-// Shapes are the caller's promise: a backend checks them with OCELLI_CHECK, never with an exception.
+// Shapes are the caller's promise: a backend checks them with OCELLI_CHECK, never with an
+// exception.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@
 
 namespace ocelli::kernels {
 
-// A run of rows of an activation that belong to one sequence: x[first_row, first_row + rows) continue
-// `sequence`, which already holds `past` positions in the cache. Row i stands at position past + i.
+// A run of rows of an activation that belong to one sequence: x[first_row, first_row + rows)
+// continue `sequence`, which already holds `past` positions in the cache. Row i stands at position
+// past + i.
 struct Segment {
   int sequence = 0;
   int first_row = 0;
@@ -49,8 +51,8 @@ class LinearWeights {
 };
 using Linear = std::shared_ptr<const LinearWeights>;
 
-// What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias [outputs_i]
-// each, or no biases at all. Stacking makes q, k and v one product.
+// What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias
+// [outputs_i] each, or no biases at all. Stacking makes q, k and v one product.
 struct LinearSource {
   std::vector<HostTensor> weights;
   std::vector<HostTensor> biases;
@@ -71,12 +73,13 @@ struct Mlp {
   Epilogue activation = Epilogue::kGeluTanh;
 };
 
-// softmax(scale · q·kᵀ)·v for each head. A query head h reads key-value head h / (heads / kv_heads).
+// softmax(scale · q·kᵀ)·v for each head. A query head h reads key-value head h / (heads /
+// kv_heads).
 struct AttentionShape {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  float scale = 0;
+  float scale = 0;     // not negative
   bool causal = true;  // row i sees the past and rows 0…i; otherwise it sees the past and every row
   int capacity = 0;    // rows of `keys` and `values` that each sequence owns
 };
@@ -86,21 +89,22 @@ class Ops {
   virtual ~Ops() = default;
   virtual const char* name() const = 0;
 
-  // --- Memory -------------------------------------------------------------------------------------
+  // --- Memory ---
 
-  // Places a weight matrix. The source's memory must stay valid for the life of the result: a backend
-  // may read it in place. Throws host::Error when the machine's memory does not hold it.
+  // Places a weight matrix. The source's memory must stay valid for the life of the result: a
+  // backend may read it in place. Throws host::Error when the machine's memory does not hold it.
   virtual Linear load_linear(const LinearSource& source) = 0;
   // Places a tensor of one or two dimensions that is read row by row (a norm's weight as [1, n], an
   // embedding table). Same promise about the source's memory; the dtype may change to fp32.
   virtual Tensor load(const HostTensor& source) = 0;
   // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
   virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;
-  // Copies rows · cols values, row-major, into or out of a tensor, converting to and from its dtype.
+  // Copies rows · cols values, row-major, into or out of a tensor, converting to and from its
+  // dtype.
   virtual void write(std::span<const float> source, const Tensor& target) = 0;
   virtual void read(const Tensor& source, std::span<float> target) = 0;
 
-  // --- Operations; `out` never overlaps an input unless its comment says so -----------------------
+  // --- Operations; `out` never overlaps an input unless its comment says so ---
 
   // out[i] = table[rows[i]], as fp32: token embeddings, or the selection of rows of an activation.
   virtual void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) = 0;
@@ -127,7 +131,7 @@ class Ops {
   // out += x; when x has fewer rows than out it repeats (out.rows is a multiple of x.rows).
   virtual void add(const Tensor& x, const Tensor& out) = 0;
 
-  // --- Compound operations, with a body in terms of the others ------------------------------------
+  // --- Compound operations, with a body in terms of the others ---
 
   // out += mlp(x). `hidden` is scratch [rows, fc1 outputs].
   virtual void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out);

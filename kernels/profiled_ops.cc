@@ -86,8 +86,7 @@ class ProfiledOpsImpl : public ProfiledOps {
   }
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
-    timed("linear", x.rows, x.cols, out.cols,
-          [&] { inner_->linear(x, weights, out, epilogue); });
+    timed("linear", x.rows, x.cols, out.cols, [&] { inner_->linear(x, weights, out, epilogue); });
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
     timed("layer_norm", x.rows, x.cols, out.cols, [&] { inner_->layer_norm(x, norm, out); });

@@ -13,13 +13,17 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kU8, kI32, kI64 };
 
 constexpr int64_t bytes_per_element(DType dtype) {
   switch (dtype) {
-    case DType::kI64: return 8;
+    case DType::kI64:
+      return 8;
     case DType::kF32:
-    case DType::kI32: return 4;
+    case DType::kI32:
+      return 4;
     case DType::kF16:
-    case DType::kBF16: return 2;
+    case DType::kBF16:
+      return 2;
     case DType::kI8:
-    case DType::kU8: return 1;
+    case DType::kU8:
+      return 1;
   }
   return 0;
 }
@@ -56,8 +60,9 @@ class Storage {
   virtual ~Storage() = default;
 };
 
-// A matrix [rows, cols] in a backend's memory: a view, cheap to slice, that keeps its storage alive.
-// Element (r, c) stands at offset + r * stride + c, counted in elements. Stride 0 repeats one row.
+// A matrix [rows, cols] in a backend's memory: a view, cheap to slice, that keeps its storage
+// alive. Element (r, c) stands at offset + r * stride + c, counted in elements. Stride 0 repeats
+// one row.
 struct Tensor {
   std::shared_ptr<Storage> storage;
   DType dtype = DType::kF32;

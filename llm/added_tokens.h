@@ -29,7 +29,7 @@ class AddedTokenFinder {
   // The longest token that `text` starts with, as an index into tokens_, -1 when there is none.
   int longest(std::string_view text, bool specials) const;
 
-  std::vector<AddedToken> tokens_;      // sorted by text
+  std::vector<AddedToken> tokens_;     // sorted by text
   std::array<bool, 256> may_begin_{};  // by first byte
 };
 

@@ -29,8 +29,8 @@ struct BpeTokenizer::Workspace {
   std::vector<int32_t> ids;  // the result
 };
 
-BpeTokenizer::BpeTokenizer(const BpeFiles& files)
-    : BpeTokenizer(files, BpeVocabulary(files)) {}
+BpeTokenizer::BpeTokenizer(const BpeFiles& files) : BpeTokenizer(files, BpeVocabulary(files)) {
+}
 
 BpeTokenizer::BpeTokenizer(const BpeFiles& files, const BpeVocabulary& vocabulary)
     : byte_ids_(vocabulary.byte_ids()), merges_(vocabulary.merges()) {
@@ -110,9 +110,8 @@ void BpeTokenizer::encode_word(std::string_view word, Workspace& work) const {
     Workspace::Symbol& left = symbols[place];
     if (left.id < 0 || left.next < 0) continue;
     Workspace::Symbol& right = symbols[left.next];
-    const MergeTable::Merge* const merge = merges_.find(left.id, right.id);
-    if (merge == nullptr || merge->rank != rank) continue;
-    left.id = merge->result;
+    if (merges_.rank(left.id, right.id) != rank) continue;
+    left.id = merges_.result(rank);
     right.id = -1;
     left.next = right.next;
     if (left.next >= 0) symbols[left.next].previous = place;
@@ -147,9 +146,9 @@ void BpeTokenizer::start_word(std::string_view word, Workspace& work) const {
 bool BpeTokenizer::push_pair(int32_t left, Workspace& work) const {
   const Workspace::Symbol& symbol = work.symbols[left];
   if (symbol.next < 0) return false;
-  const auto* const merge = merges_.find(symbol.id, work.symbols[symbol.next].id);
-  if (merge == nullptr) return false;
-  work.pairs.push_back(uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left));
+  const uint32_t rank = merges_.rank(symbol.id, work.symbols[symbol.next].id);
+  if (rank == MergeTable::kNone) return false;
+  work.pairs.push_back(uint64_t{rank} << 32 | static_cast<uint32_t>(left));
   return true;
 }
 

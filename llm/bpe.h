@@ -47,13 +47,13 @@ class BpeTokenizer final : public Tokenizer {
   // Adds the pair that begins at `left` to the back of the heap's array, if it can be joined.
   bool push_pair(int32_t left, Workspace& work) const;
 
-  std::string bytes_;                // the bytes of all tokens, by id
-  std::vector<uint32_t> ends_;       // where each token's bytes end; they begin at the one before's
+  std::string bytes_;           // the bytes of all tokens, by id
+  std::vector<uint32_t> ends_;  // where each token's bytes end; they begin at the one before's
   std::array<int32_t, 256> byte_ids_;  // the token of each byte, -1 when there is none
   MergeTable merges_;
   PreTokenizer pre_tokenizer_;
-  AddedTokenFinder first_added_;  // those that Hugging Face looks for in the raw text,
-  AddedTokenFinder then_added_;   // and in what is left between them
+  AddedTokenFinder first_added_;   // those that Hugging Face looks for in the raw text,
+  AddedTokenFinder then_added_;    // and in what is left between them
   std::vector<int32_t> specials_;  // sorted
   int32_t eos_ = -1;
 };

@@ -34,7 +34,7 @@ void parse_file(const std::filesystem::path& path, BpeFiles& files, Parse parse)
         files);
 }
 
-bool exists(const std::filesystem::path& path) {
+bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(path, ignored);
 }
@@ -58,10 +58,10 @@ constexpr std::array<std::string_view, 8> kSpecialKeys = {
 // added tokens.
 bool read_config_files(const std::filesystem::path& directory, BpeFiles& files) {
   const auto config_path = directory / "tokenizer_config.json";
-  const json config = exists(config_path) ? host::read_json(config_path) : json::object();
+  const json config = is_there(config_path) ? host::read_json(config_path) : json::object();
   parse_special_names(config, config_path.string(), files);
   const auto map_path = directory / "special_tokens_map.json";
-  if (exists(map_path)) {
+  if (is_there(map_path)) {
     parse_special_names(host::read_json(map_path), map_path.string(), files);
   }
   return parse_added_tokens_decoder(config, config_path.string(), files);
@@ -70,13 +70,13 @@ bool read_config_files(const std::filesystem::path& directory, BpeFiles& files) 
 void read_directory(const std::filesystem::path& directory, BpeFiles& files) {
   const bool has_added = read_config_files(directory, files);
   const auto whole = directory / "tokenizer.json";
-  if (exists(whole)) {
+  if (is_there(whole)) {
     files.added.clear();  // tokenizer.json repeats them
     parse_file(whole, files, parse_tokenizer_json);
     return;
   }
   for (const char* name : {"vocab.json", "merges.txt"}) {
-    if (!exists(directory / name)) {
+    if (!is_there(directory / name)) {
       fail("{}: has neither tokenizer.json nor {}; a model directory needs one or the other",
            directory.string(), name);
     }
@@ -84,7 +84,7 @@ void read_directory(const std::filesystem::path& directory, BpeFiles& files) {
   parse_file(directory / "vocab.json", files, parse_vocab_json);
   parse_file(directory / "merges.txt", files, parse_merges);
   const auto added = directory / "added_tokens.json";
-  if (!has_added && exists(added)) {
+  if (!has_added && is_there(added)) {
     parse_added_tokens(host::read_json(added), added.string(), files);
   }
 }
@@ -156,7 +156,7 @@ BpeFiles read_bpe_files(const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     read_directory(path, files);
-  } else if (exists(path)) {
+  } else if (is_there(path)) {
     parse_file(path, files, parse_tokenizer_json);
   } else {
     fail("{}: there is no such file or directory; name a model directory or a tokenizer.json",

@@ -39,7 +39,8 @@ class BpeVocabulary {
 
   // The slot that holds `text`, or the empty one where it belongs.
   size_t place_of(std::string_view text) const;
-  void insert(std::string_view text, int32_t id);
+  // Adds a token that the vocabulary does not hold, whose slot this is.
+  void insert(const BpeFiles::Token& token, Slot& slot);
   void collect_added();
   // The id of what the merge makes, whose text is left in `text`; `guess` is tried first.
   int32_t joined_id(const BpeFiles::Merge& merge, int32_t guess, std::string& text) const;

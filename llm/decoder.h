@@ -10,9 +10,9 @@ namespace ocelli::llm {
 
 // How much a decoder is to hold: it allocates all of it when it is made.
 struct DecoderLimits {
-  int sequences = 1;     // open at once
-  int capacity = 2048;   // positions each may hold
-  int max_rows = 1024;   // rows of one forward()
+  int sequences = 1;    // open at once
+  int capacity = 2048;  // positions each may hold
+  int max_rows = 1024;  // rows of one forward()
   kernels::DType kv_dtype = kernels::DType::kF32;
 };
 
@@ -26,9 +26,9 @@ class Decoder {
 
   // out[i] = the embedding of ids[i]; out is [ids, hidden_size].
   virtual void embed(std::span<const int32_t> ids, const kernels::Tensor& out) = 0;
-  // Runs every layer over x, [rows, hidden_size] and at most max_rows rows, in place. Each segment's
-  // keys and values join its sequence's cache at positions past …; past must be what the sequence
-  // already holds. Segments cover x without overlap; a sequence has at most one.
+  // Runs every layer over x, [rows, hidden_size] and at most max_rows rows, in place. Each
+  // segment's keys and values join its sequence's cache at positions past …; past must be what the
+  // sequence already holds. Segments cover x without overlap; a sequence has at most one.
   virtual void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) = 0;
   // out[i] = the logits of row rows[i] of x after forward(); out is [rows, vocab_size], at most
   // `sequences` rows.

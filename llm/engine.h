@@ -1,4 +1,5 @@
-// Sequences in, tokens out: runs prompts and decodes many sequences together, each weight read once.
+// Sequences in, tokens out: runs prompts and decodes many sequences together, each weight read
+// once.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +7,14 @@
 #include <span>
 #include <vector>
 
+#include "host/error.h"
 #include "llm/decoder.h"
 #include "llm/sampler.h"
 
 namespace ocelli::llm {
 
-// A piece of a prompt: tokens to embed, or rows that are embeddings already (an image).
-struct PromptPiece {
+// A run of positions to add to a context: tokens to embed, or rows that are embeddings already.
+struct ContextPiece {
   std::vector<int32_t> tokens;
   kernels::Tensor rows;  // [n, hidden_size]; used where tokens is empty. Kept until it is consumed.
 
@@ -23,6 +25,7 @@ struct GenerationOptions {
   int max_tokens = 512;
   std::vector<int32_t> stop_tokens;  // end the answer, and are reported with kStopToken
   SamplerOptions sampler;
+  bool probabilities = false;  // fill Output::probability in: a pass over the vocabulary each token
 };
 
 enum class FinishReason { kNone, kStopToken, kMaxTokens };
@@ -31,13 +34,19 @@ enum class FinishReason { kNone, kStopToken, kMaxTokens };
 struct Output {
   int sequence = 0;
   int32_t token = 0;
-  float probability = 0;  // of the token, after temperature
+  float probability = 0;  // that the model gave the token, when asked for
   FinishReason finish = FinishReason::kNone;
 };
 
+// A sequence's logits are NaN or infinite: a weight is, or an activation overflowed.
+class NonFiniteLogits : public host::Error {
+ public:
+  using Error::Error;
+};
+
 // A sequence is opened, given a prompt, stepped until it finishes, given another prompt if the
-// conversation goes on, and closed. What a sequence says does not depend on the others: not on how many
-// there are, nor on when they came.
+// conversation goes on, and closed. What a sequence says does not depend on the others: not on how
+// many there are, nor on when they came.
 class Engine {
  public:
   // Both must outlive this.
@@ -54,7 +63,7 @@ class Engine {
   // Appends a prompt to the sequence's context, to be run by the next steps, and then generates. A
   // token generated earlier that the context does not hold yet goes first, unless it was a stop
   // token. Throws host::Error when prompt and max_tokens exceed room().
-  void submit(int sequence, std::vector<PromptPiece> prompt, const GenerationOptions& options);
+  void submit(int sequence, std::vector<ContextPiece> prompt, const GenerationOptions& options);
 
   // Stops generating; what was generated stays in the context.
   void stop(int sequence);
@@ -62,9 +71,9 @@ class Engine {
   // True while a sequence has something to do.
   bool busy() const;
 
-  // Runs one forward pass over everything that is waiting, prompts in pieces of at most max_rows, and
-  // samples a token for each sequence whose prompt is done. The result is valid until the next call.
-  // Throws host::Error when a sequence's logits are not finite.
+  // Runs one forward pass over everything that is waiting, prompts in pieces of at most max_rows,
+  // and samples a token for each sequence whose prompt is done. The result is valid until the next
+  // call. Throws NonFiniteLogits when a sequence's logits are not finite.
   std::span<const Output> step();
 
  private:
@@ -72,9 +81,9 @@ class Engine {
     bool open = false;
     bool active = false;
     int past = 0;
-    std::vector<PromptPiece> prompt;
-    size_t piece = 0;     // of prompt: the one in hand
-    int piece_begin = 0;  // and how much of it has been consumed
+    std::vector<ContextPiece> prompt;
+    size_t piece = 0;      // of prompt: the one in hand
+    int piece_begin = 0;   // and how much of it has been consumed
     int32_t pending = -1;  // generated, not in the context yet
     int generated = 0;
     GenerationOptions options;
@@ -85,12 +94,12 @@ class Engine {
   bool prompt_done(const Sequence& sequence) const;
   int add_rows(int index, int first_row, int room);
   int add_prompt_rows(Sequence& sequence, int first_row, int room);
-  Output sample(int index, std::span<float> logits);
+  Output sample(int index, std::span<const float> logits);
 
   kernels::Ops& ops_;
   Decoder& decoder_;
   std::vector<Sequence> sequences_;
-  int next_ = 0;  // where the next step begins, so that no prompt starves
+  int next_ = 0;            // where the next step begins, so that no prompt starves
   kernels::Tensor x_;       // [max_rows, hidden]
   kernels::Tensor logits_;  // [sequences, vocab]
   std::vector<float> host_logits_;

@@ -1,5 +1,5 @@
-// Where a decoder's keys and values live: one pair of matrices a layer, keys and values in different
-// banks, each sequence owning a run of rows.
+// Where a decoder's keys and values live: one pair of matrices a layer, keys and values in
+// different banks, each sequence owning a run of rows.
 #pragma once
 
 #include <span>
@@ -11,9 +11,9 @@ namespace ocelli::llm {
 
 struct KvCacheShape {
   int layers = 0;
-  int width = 0;      // kv_heads · head_dim
-  int sequences = 1;  // that may be open at once
-  int capacity = 0;   // positions each may hold
+  int width = 0;                                // kv_heads · head_dim
+  int sequences = 1;                            // that may be open at once
+  int capacity = 0;                             // positions each may hold
   kernels::DType dtype = kernels::DType::kF32;  // or kF16
 
   int64_t bytes() const {

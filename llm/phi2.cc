@@ -103,7 +103,8 @@ Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
   }
   weights.final_norm_weight = reader.require(prefix + "model.final_layernorm.weight", {hidden});
   weights.final_norm_bias = reader.require(prefix + "model.final_layernorm.bias", {hidden});
-  weights.lm_head.weights = {reader.require(prefix + "lm_head.weight", {config.vocab_size, hidden})};
+  weights.lm_head.weights = {
+      reader.require(prefix + "lm_head.weight", {config.vocab_size, hidden})};
   if (config.lm_head_bias) {
     weights.lm_head.biases = {reader.require(prefix + "lm_head.bias", {config.vocab_size})};
   }

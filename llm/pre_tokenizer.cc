@@ -34,7 +34,9 @@ struct FreeMatch {
 
 }  // namespace
 
-void PreTokenizer::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
+void PreTokenizer::Free::operator()(pcre2_real_code_8* code) const {
+  pcre2_code_free(code);
+}
 
 PreTokenizer::PreTokenizer() {
   const std::string pattern = fmt::format(kPattern, kSpaces);
@@ -43,8 +45,9 @@ PreTokenizer::PreTokenizer() {
   regex_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                              PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr));
   if (!regex_) {
-    host::fail("PCRE2 cannot compile the tokenizer's regex: {} at {}; it must be built with Unicode",
-               pcre2_message(error), at);
+    host::fail(
+        "PCRE2 cannot compile the tokenizer's regex: {} at {}; it must be built with Unicode",
+        pcre2_message(error), at);
   }
   // Machines that forbid code made at run time have no JIT: the interpreter then does the same.
   pcre2_jit_compile(regex_.get(), PCRE2_JIT_COMPLETE);

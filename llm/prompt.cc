@@ -10,11 +10,12 @@ namespace {
 
 // What Python's str.strip() takes away: Unicode's White_Space and U+001C…U+001F.
 constexpr std::array<std::string_view, 29> kSpaces = {
-    "\t",           "\n",           "\v",           "\f",           "\r",           "\x1C",
-    "\x1D",         "\x1E",         "\x1F",         " ",            "\xC2\x85",     "\xC2\xA0",
-    "\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81", "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84",
-    "\xE2\x80\x85", "\xE2\x80\x86", "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A",
-    "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80"};
+    "\t",           "\n",           "\v",           "\f",           "\r",
+    "\x1C",         "\x1D",         "\x1E",         "\x1F",         " ",
+    "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\x80", "\xE2\x80\x81",
+    "\xE2\x80\x82", "\xE2\x80\x83", "\xE2\x80\x84", "\xE2\x80\x85", "\xE2\x80\x86",
+    "\xE2\x80\x87", "\xE2\x80\x88", "\xE2\x80\x89", "\xE2\x80\x8A", "\xE2\x80\xA8",
+    "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80"};
 
 std::string_view strip(std::string_view text) {
   for (bool found = true; found;) {
@@ -56,7 +57,8 @@ std::vector<int32_t> flatten(const Prompt& prompt) {
 }
 
 PromptTemplate::PromptTemplate(const Tokenizer& tokenizer, std::string system)
-    : tokenizer_(tokenizer), system_(std::move(system)) {}
+    : tokenizer_(tokenizer), system_(std::move(system)) {
+}
 
 Prompt PromptTemplate::first_turn(std::string_view question, int images) const {
   Prompt prompt;
@@ -82,7 +84,7 @@ void PromptTemplate::append_turn(std::string text, std::string_view question, in
   for (int image = 0; image < images; ++image) {
     append_text(tokenizer_, text, prompt);
     prompt.push_back({image, {}});
-    text = "\n";
+    text.assign(1, '\n');  // GCC 12 warns of an overlap in text = "\n" (its bug 105329)
   }
   if (images > 0) {
     question = strip(question);

@@ -37,6 +37,12 @@ int32_t first_maximum(std::span<const float> logits) {
   return static_cast<int32_t>(std::find(logits.begin(), logits.end(), maximum) - logits.begin());
 }
 
+// Orders candidates by likelihood; of equal ones the lower id is the likelier.
+template <typename Candidate>
+bool less_likely(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
+}
+
 void require(bool sound, const char* option, double value, const char* wanted) {
   if (!sound) host::fail("{} is {}, wanted {}", option, value, wanted);
 }
@@ -57,15 +63,97 @@ Sampler::Sampler(const SamplerOptions& options, int vocab_size)
     penalised_.resize(vocab_size);
     seen_.resize(vocab_size);
   }
-  if (options.temperature > 0) {
-    candidates_.resize(vocab_size);
-    weights_.resize(vocab_size);
-  }
+  if (options.temperature > 0) candidates_.resize(vocab_size);
 }
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1) logits = penalise(logits, history);
   const int32_t likeliest = first_maximum(logits);
   if (options_.temperature == 0 || likeliest == kNotFinite) return likeliest;
-  return draw(keep_likeliest(logits));
+  collect_candidates(logits, logits[likeliest]);
+  return draw();
 }
+
+// A copy of `logits` with the tokens of `history` made less likely, each once.
+std::span<const float> Sampler::penalise(std::span<const float> logits,
+                                         std::span<const int32_t> history) {
+  OCELLI_CHECK(logits.size() == penalised_.size(), "{} logits for a vocabulary of {}",
+               logits.size(), penalised_.size());
+  std::copy(logits.begin(), logits.end(), penalised_.begin());
+  ++call_;
+  for (const int32_t id : history) {
+    if (id < 0 || static_cast<size_t>(id) >= seen_.size() || seen_[id] == call_) continue;
+    seen_[id] = call_;
+    float& logit = penalised_[id];
+    logit = logit < 0 ? logit * options_.repetition_penalty : logit / options_.repetition_penalty;
+  }
+  return penalised_;
+}
+
+void Sampler::collect_candidates(std::span<const float> logits, float highest) {
+  OCELLI_CHECK(logits.size() == candidates_.size(), "{} logits for a vocabulary of {}",
+               logits.size(), candidates_.size());
+  for (size_t id = 0; id < logits.size(); ++id) {
+    // In double, and measured from the highest, so that no temperature overflows.
+    const double distance = (static_cast<double>(logits[id]) - highest) / options_.temperature;
+    candidates_[id] = {logits[id], static_cast<int32_t>(id), std::exp(distance)};
+  }
+  std::make_heap(candidates_.begin(), candidates_.end(), less_likely<Candidate>);
+  taken_ = 0;
+}
+
+// The candidates in order of likelihood, from 0. They are sorted only as far as they are asked for:
+// nearly always a few dozen of a vocabulary's tens of thousands.
+const Sampler::Candidate& Sampler::nth_likeliest(size_t n) {
+  for (; taken_ <= n; ++taken_) {
+    const auto end = candidates_.end() - static_cast<ptrdiff_t>(taken_);
+    std::pop_heap(candidates_.begin(), end, less_likely<Candidate>);
+  }
+  return candidates_[candidates_.size() - 1 - n];
+}
+
+// How many candidates top-k leaves: the k likeliest and all that equal the last of them.
+size_t Sampler::top_k_count() {
+  const auto k = static_cast<size_t>(options_.top_k);
+  if (k == 0 || k >= candidates_.size()) return candidates_.size();
+  const float last = nth_likeliest(k - 1).logit;
+  size_t count = k;
+  while (count < candidates_.size() && nth_likeliest(count).logit == last) ++count;
+  return count;
+}
+
+int32_t Sampler::draw() {
+  size_t count = top_k_count();
+  double total = 0;
+  if (count == candidates_.size()) {
+    for (const Candidate& candidate : candidates_) total += candidate.weight;
+  } else {
+    for (size_t n = 0; n < count; ++n) total += nth_likeliest(n).weight;
+  }
+  if (options_.top_p < 1) {
+    const double wanted = options_.top_p * total;
+    double mass = 0;
+    size_t kept = 0;
+    while (kept < count && (kept == 0 || mass < wanted)) mass += nth_likeliest(kept++).weight;
+    count = kept;
+    total = mass;
+  }
+  double target = random_.uniform() * total;
+  for (size_t n = 0; n < count; ++n) {
+    const Candidate& candidate = nth_likeliest(n);
+    if (target < candidate.weight) return candidate.id;
+    target -= candidate.weight;
+  }
+  return nth_likeliest(0).id;  // only when rounding has left a crumb of the target
+}
+
+double token_probability(std::span<const float> logits, int32_t id) {
+  OCELLI_CHECK(id >= 0 && static_cast<size_t>(id) < logits.size(), "id {} of {}", id,
+               logits.size());
+  const float highest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float logit : logits) total += std::exp(logit - highest);
+  return std::exp(static_cast<double>(logits[id]) - highest) / total;
+}
+
+}  // namespace ocelli::llm

@@ -27,11 +27,11 @@ class Sampler {
   // top_k < 0, top_p not in (0, 1], repetition_penalty not in (0, inf).
   Sampler(const SamplerOptions& options, int vocab_size);
 
-  // The next token, an index into `logits` [vocab_size], which are left as they are. `history` holds
-  // the tokens that the repetition penalty applies to; ids outside the vocabulary (images) are
-  // passed over. In Hugging Face's order: repetition penalty, temperature, top-k (all that equal the
-  // k-th stay), top-p (tokens stay while those likelier than them make up less than top_p; one
-  // always stays). Of equal logits the lowest id counts as the likeliest.
+  // The next token, an index into `logits` [vocab_size], which are left as they are. `history`
+  // holds the tokens that the repetition penalty applies to; ids outside the vocabulary (images)
+  // are passed over. In Hugging Face's order: repetition penalty, temperature, top-k (all that
+  // equal the k-th stay), top-p (tokens stay while those likelier than them make up less than
+  // top_p; one always stays). Of equal logits the lowest id counts as the likeliest.
   //
   // Returns kNotFinite when a logit is NaN or +infinity, or all are -infinity: the caller knows
   // which weights or activations to blame. -infinity itself is a token that is never drawn.
@@ -40,25 +40,26 @@ class Sampler {
 
  private:
   struct Candidate {
-    float logit;  // after the penalty, over the temperature
+    float logit;
     int32_t id;
+    double weight;  // its probability over that of the likeliest
   };
 
   std::span<const float> penalise(std::span<const float> logits, std::span<const int32_t> history);
-  // Puts what top-k and top-p leave at the front of candidates_ and returns how many, with their
-  // probabilities, not normalised, in weights_.
-  size_t keep_likeliest(std::span<const float> logits);
-  size_t keep_top_k(size_t count);
-  size_t keep_top_p(size_t count);
-  int32_t draw(size_t count);
+  void collect_candidates(std::span<const float> logits, float highest);
+  const Candidate& nth_likeliest(size_t n);
+  size_t top_k_count();
+  int32_t draw();
 
   SamplerOptions options_;
   Random random_;
-  std::vector<float> penalised_;       // [vocab], only with a penalty
-  std::vector<uint32_t> seen_;         // [vocab], the last call that penalised the token
-  uint32_t call_ = 0;
-  std::vector<Candidate> candidates_;  // [vocab], only with chance
-  std::vector<double> weights_;        // [vocab], only with chance
+  std::vector<float> penalised_;  // [vocab], only with a penalty
+  std::vector<uint64_t> seen_;    // [vocab], the last call that penalised the token
+  uint64_t call_ = 0;
+  // [vocab], only with chance: a heap with the likeliest on top, and behind it those taken off so
+  // far, the likeliest last.
+  std::vector<Candidate> candidates_;
+  size_t taken_ = 0;
 };
 
 // The probability that the model itself gives to `id`: the softmax of `logits` at temperature 1.

@@ -1,7 +1,9 @@
 #include "llm/tokenizer_json.h"
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "host/error.h"
 #include "host/json.h"
@@ -99,8 +101,7 @@ class TokenizerFile final : public JsonEvents {
     if (part_ == Part::kVocabulary) vocabulary_.refuse();
     if (part_ == Part::kMerges) refuse_merge();
     if (!in_model() || key_ != "vocab") return open(json::object());
-    part_ = Part::kVocabulary;
-    return true;
+    return enter(Part::kVocabulary);
   }
   bool end_object() override {
     if (std::exchange(part_, Part::kRest) != Part::kVocabulary) open_.pop_back();
@@ -114,16 +115,16 @@ class TokenizerFile final : public JsonEvents {
       return true;
     }
     if (!in_model() || key_ != "merges") return open(json::array());
-    part_ = Part::kMerges;
-    return true;
+    return enter(Part::kMerges);
   }
   bool end_array() override {
     if (part_ != Part::kMerges) {
       open_.pop_back();
     } else if (!std::exchange(in_pair_, false)) {
       part_ = Part::kRest;
-    } else if (std::exchange(pair_texts_, 0) != 2) {
-      refuse_merge();
+    } else {
+      if (std::exchange(pair_texts_, 0) != 2) refuse_merge();
+      files_.merges.push_back({pair_[0], pair_[1]});
     }
     return true;
   }
@@ -141,10 +142,16 @@ class TokenizerFile final : public JsonEvents {
       container.push_back(std::move(item));
       return &container.back();
     }
-    const auto [place, fresh] =
-        container.get_ref<json::object_t&>().emplace(key_, std::move(item));
+    const auto [place, fresh] = container.get_ref<json::object_t&>().emplace(key_, std::move(item));
     if (!fresh) fail("{}: the key \"{}\" appears twice in one object", where(), printable(key_));
     return &place->second;
+  }
+
+  // The document keeps a null for a part that goes to the files.
+  bool enter(Part part) {
+    store(nullptr);
+    part_ = part;
+    return true;
   }
 
   bool value(json item) {
@@ -169,24 +176,21 @@ class TokenizerFile final : public JsonEvents {
 
   // A merge is "left right", or ["left", "right"] in newer files.
   bool merge_text(std::string_view text) {
+    const std::string_view kept = files_.arena.keep(text);
     if (in_pair_) {
-      if (++pair_texts_ > 2) refuse_merge();
-      const std::string_view kept = files_.arena.keep(text);
-      if (pair_texts_ == 1) files_.merges.push_back({kept, {}});
-      files_.merges.back().right = kept;
+      if (pair_texts_ == 2) refuse_merge();
+      pair_[pair_texts_++] = kept;
       return true;
     }
-    const std::string_view kept = files_.arena.keep(text);
     const size_t space = kept.find(' ');
-    files_.merges.push_back({kept.substr(0, space), {}});
     if (space == kept.npos || kept.find(' ', space + 1) != kept.npos) refuse_merge();
-    files_.merges.back().right = kept.substr(space + 1);
+    files_.merges.push_back({kept.substr(0, space), kept.substr(space + 1)});
     return true;
   }
 
   [[noreturn]] void refuse_merge() const {
     fail("{}: merge {} is not two tokens, written \"left right\" or [\"left\", \"right\"]", where(),
-         files_.merges.size());
+         files_.merges.size() + 1);
   }
 
   BpeFiles& files_;
@@ -197,7 +201,8 @@ class TokenizerFile final : public JsonEvents {
   std::string key_;
   Part part_ = Part::kRest;
   bool in_pair_ = false;
-  int pair_texts_ = 0;
+  std::array<std::string_view, 2> pair_;
+  size_t pair_texts_ = 0;
 };
 
 // The "type" of a part of the file, "" for null or none.
@@ -213,6 +218,11 @@ void require_supported(const JsonObject& root) {
   if (type != "BPE") {
     fail("{}: a tokenizer model of type {} is not supported, only byte-level BPE", where,
          printable(type));
+  }
+  for (const auto& [part, kind] : {std::pair{"vocab", "an object"}, {"merges", "an array"}}) {
+    if (!model.value().contains(part) || model.contains(part)) {
+      fail("{}: model.{} is missing or not {}", where, part, kind);
+    }
   }
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.string(affix, "").empty()) fail("{}: model.{} is not supported", where, affix);
@@ -230,9 +240,10 @@ void require_supported(const JsonObject& root) {
   const JsonObject split = root.object("pre_tokenizer");
   if (splitter != "ByteLevel" || split.boolean("add_prefix_space", true) ||
       !split.boolean("use_regex", true)) {
-    fail("{}: the pre-tokenizer {} is not supported, only ByteLevel with its regex and without a "
-         "prefix space",
-         where, splitter.empty() ? "null" : printable(splitter));
+    fail(
+        "{}: the pre-tokenizer {} is not supported, only ByteLevel with its regex and without a "
+        "prefix space",
+        where, splitter.empty() ? "null" : printable(splitter));
   }
   for (const char* part : {"post_processor", "decoder"}) {
     const std::string other = type_of(root, part);

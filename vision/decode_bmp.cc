@@ -231,7 +231,6 @@ void look_up(const Source& source, const std::vector<std::array<uint8_t, 3>>& pa
 
 Image decode_runs(const Source& source, const Header& header) {
   const auto palette = read_palette(source, header);
-  // A code of two bytes covers at most 255 pixels or skips 255 rows of them.
   const std::vector<uint8_t> indices = RunDecoder(source, header).decode();
   Image image = blank_image(header.width, header.height);
   const auto width = static_cast<size_t>(header.width);

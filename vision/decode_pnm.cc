@@ -28,7 +28,7 @@ class PnmReader {
     if (!bits) maximum_ = number("maximum value", 65535);
     if (maximum_ == 0) fail_damaged(source_, "PNM", "its maximum value is 0");
     check_size(source_, width_, height_);
-    if (at_ >= source_.bytes.size() || !is_space(source_.bytes[at_])) {
+    if (!is_space(source_.bytes[at_])) {
       fail_damaged(source_, "PNM", "its header does not end in white space");
     }
     ++at_;
@@ -54,7 +54,7 @@ class PnmReader {
         return samples();
       case 2:
       case 3:
-        return samples() * 2 - 1;  // a digit, white space, a digit ...
+        return samples() * 2;  // a digit, white space, a digit, ...
       case 4:
         return static_cast<uint64_t>((width_ + 7) / 8 * height_);
       default:
@@ -106,7 +106,8 @@ class PnmReader {
     return digit == '1' ? 0 : 255;
   }
 
-  // A decimal number after white space and comments.
+  // A decimal number with white space or comments on either side, as the format has it: at the
+  // very end of the file it might have lost digits.
   int64_t number(const char* what, int64_t limit) {
     skip_space();
     int64_t value = 0;
@@ -117,6 +118,7 @@ class PnmReader {
         fail_damaged(source_, "PNM", fmt::format("its {} is over {}", what, limit));
     }
     if (at_ == start) fail_damaged(source_, "PNM", fmt::format("its {} is no number", what));
+    if (at_ >= source_.bytes.size()) fail_damaged(source_, "PNM", "the file ends early");
     return value;
   }
 

@@ -40,8 +40,9 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& name,
 // well when the file is missing, a directory or unreadable.
 Image read_image(const std::string& path, const DecodeOptions& options = {});
 
-// Writes an 8-bit RGB PNG: into a temporary file beside `path`, renamed when it is whole. Throws
-// Error when any of it fails (a full disk, say), leaving what was at `path` as it was.
+// Writes an 8-bit RGB PNG: into a temporary file beside `path`, renamed when it is whole (straight
+// into a pipe or a device). Throws Error when any of it fails (a full disk, say), leaving the file
+// that was at `path` as it was.
 void write_png(const Image& image, const std::string& path);
 
 }  // namespace ocelli::vision

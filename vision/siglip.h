@@ -1,8 +1,8 @@
 // SigLIP's vision transformer: normalised patches in, one feature row a patch out.
 //
 // Source: SiglipVisionTransformer of Hugging Face transformers; buffers carry its names. Pre-norm
-// blocks, learned positions, no class token, no mask. Only the blocks below the chosen feature layer
-// run; the last norm and the pooling head never do.
+// blocks, learned positions, no class token, no mask. Only the blocks below the chosen feature
+// layer run; the last norm and the pooling head never do.
 #pragma once
 
 #include <span>
@@ -29,8 +29,8 @@ struct SiglipConfig {
   int patch_values() const { return 3 * patch_size * patch_size; }
 
   // From a `vision_config`, with SiglipVisionConfig's defaults. `feature_layer` indexes the hidden
-  // states as the reference does: 0 is the embeddings, −1 the last block's output. Throws host::Error
-  // for values that contradict one another or that are not supported.
+  // states as the reference does: 0 is the embeddings, −1 the last block's output. Throws
+  // host::Error for values that contradict one another or that are not supported.
   static SiglipConfig parse(const host::JsonObject& json, int feature_layer);
 };
 
@@ -38,17 +38,17 @@ struct SiglipWeights {
   struct Layer {
     kernels::HostTensor norm1_weight, norm1_bias;  // [hidden]
     kernels::HostTensor norm2_weight, norm2_bias;
-    kernels::LinearSource qkv;                     // 3 × [hidden, hidden]
-    kernels::LinearSource out;                     // [hidden, hidden]
-    kernels::LinearSource fc1;                     // [intermediate, hidden]
-    kernels::LinearSource fc2;                     // [hidden, intermediate]
+    kernels::LinearSource qkv;  // 3 × [hidden, hidden]
+    kernels::LinearSource out;  // [hidden, hidden]
+    kernels::LinearSource fc1;  // [intermediate, hidden]
+    kernels::LinearSource fc2;  // [hidden, intermediate]
   };
   kernels::LinearSource patch_embedding;   // [hidden, 3 · patch · patch]
   kernels::HostTensor position_embedding;  // [patches, hidden]
   std::vector<Layer> layers;               // as many as blocks run
 
-  // Asks `reader` for every tensor under `prefix` ("….vision_model."); reader.finish() then tells what
-  // is missing.
+  // Asks `reader` for every tensor under `prefix` ("….vision_model."); reader.finish() then tells
+  // what is missing.
   static SiglipWeights read(kernels::TensorReader& reader, const std::string& prefix,
                             const SiglipConfig& config);
 };

@@ -58,14 +58,18 @@ class CpuLinear : public LinearWeights {
   std::vector<float> bias_;
 };
 
-Rows rows_of(const Tensor& tensor) { return {host_address(tensor), tensor.stride, tensor.dtype}; }
+Rows rows_of(const Tensor& tensor) {
+  return {host_address(tensor), tensor.stride, tensor.dtype};
+}
 
 Rows shifted(Rows rows, int64_t row, int64_t col) {
   rows.data += (row * rows.stride + col) * bytes_per_element(rows.dtype);
   return rows;
 }
 
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
+int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
 
 class CpuOps : public HostOps {
  public:
@@ -159,7 +163,8 @@ class CpuOps : public HostOps {
     for (const Segment& segment : segments) {
       OCELLI_CHECK(segment.past + segment.rows <= capacity, "row {} of {}",
                    segment.past + segment.rows - 1, capacity);
-      const Rows to = shifted(rows_of(cache), segment.sequence * int64_t{capacity} + segment.past, 0);
+      const Rows to =
+          shifted(rows_of(cache), segment.sequence * int64_t{capacity} + segment.past, 0);
       each_row(segment.rows, x.cols, [&](int i) {
         const float* source = from.f32(segment.first_row + i);
         std::byte* target = shifted(to, i, 0).data;

@@ -1,8 +1,8 @@
 // One set of inner kernels per instruction set, behind one table of function pointers.
 //
 // A kernel works on a rectangle of one operation in one thread; which rectangles there are, and who
-// computes them, is decided above. For a given instruction set every output depends on its own inputs
-// alone, never on the rectangle it was computed in: a row gives the same bits in any batch.
+// computes them, is decided above. For a given instruction set every output depends on its own
+// inputs alone, never on the rectangle it was computed in: a row gives the same bits in any batch.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct Rows {
 // out[r][n] ← epilogue(Σ_k x[r][k] · weight[n][k] + bias[n]) for `rows` rows and `outputs` outputs.
 struct LinearBlock {
   Rows x;
-  Rows weight;          // fp32, fp16 or bf16
+  Rows weight;                  // fp32, fp16 or bf16
   const float* bias = nullptr;  // null: none
   Rows out;
   int rows = 0;
@@ -37,10 +37,10 @@ struct LinearBlock {
 
 // One head of attention for `rows` consecutive queries of one sequence.
 struct AttentionBlock {
-  Rows q;       // [rows, head_dim]
-  Rows keys;    // [visible, head_dim], fp32 or fp16
-  Rows values;  // likewise
-  Rows out;     // [rows, head_dim]
+  Rows q;                   // [rows, head_dim]
+  Rows keys;                // [visible, head_dim], fp32 or fp16
+  Rows values;              // likewise
+  Rows out;                 // [rows, head_dim]
   float* scores = nullptr;  // scratch, rows · (last query's visible) floats
   int rows = 0;
   int head_dim = 0;
@@ -72,7 +72,8 @@ inline constexpr int kAttentionRows = 4;
 // The instruction sets compiled in that this machine can run, slowest first.
 const std::vector<const KernelTable*>& supported_tables();
 
-// The table called `isa`, or the fastest when it is empty. Throws host::Error naming those there are.
+// The table called `isa`, or the fastest when it is empty. Throws host::Error naming those there
+// are.
 const KernelTable& select_table(const std::string& isa);
 
 }  // namespace ocelli::kernels::cpu

@@ -16,19 +16,56 @@ using host::BufferArgument;
 using host::BufferId;
 using host::Device;
 
-// Memory of the device; outlived by the device, which every storage shares.
+// The device with its queue. Memory that nobody wants any more is kept until the launches that were
+// queued before have run: they may still use it.
+class Session {
+ public:
+  explicit Session(std::unique_ptr<Device> device) : device_(std::move(device)) {}
+  ~Session() { release_dropped(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  Device& device() const { return *device_; }
+  bool has_dropped() const { return !dropped_.empty(); }
+
+  void launch(const char* kernel, std::span<const Argument> arguments) {
+    queued_ = true;
+    device_->launch(kernel, arguments);
+  }
+  void wait() {
+    device_->wait();
+    queued_ = false;
+    release_dropped();
+  }
+  void drop(BufferId buffer) {
+    dropped_.push_back(buffer);
+    if (!queued_) release_dropped();
+  }
+
+ private:
+  void release_dropped() noexcept {
+    for (const BufferId buffer : dropped_) device_->release(buffer);
+    dropped_.clear();
+  }
+
+  std::unique_ptr<Device> device_;
+  std::vector<BufferId> dropped_;
+  bool queued_ = false;
+};
+
+// Memory of the device; outlived by the session, which every storage shares.
 class DeviceStorage : public Storage {
  public:
-  DeviceStorage(std::shared_ptr<Device> device, BufferId id)
-      : buffer(id), device_(std::move(device)) {}
-  ~DeviceStorage() override { device_->release(buffer); }
+  DeviceStorage(std::shared_ptr<Session> session, BufferId id)
+      : buffer(id), session_(std::move(session)) {}
+  ~DeviceStorage() override { session_->drop(buffer); }
   DeviceStorage(const DeviceStorage&) = delete;
   DeviceStorage& operator=(const DeviceStorage&) = delete;
 
   const BufferId buffer;
 
  private:
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Session> session_;
 };
 
 BufferId buffer_of(const Tensor& tensor) {
@@ -51,8 +88,8 @@ class DeviceLinear : public LinearWeights {
 class ArgumentList {
  public:
   ArgumentList& matrix(const Tensor& tensor) {
-    list_.emplace_back(BufferArgument{buffer_of(tensor),
-                                      tensor.offset * bytes_per_element(tensor.dtype)});
+    list_.emplace_back(
+        BufferArgument{buffer_of(tensor), tensor.offset * bytes_per_element(tensor.dtype)});
     list_.emplace_back(static_cast<int64_t>(tensor.dtype));
     return integer(tensor.rows).integer(tensor.cols).integer(tensor.stride);
   }
@@ -82,7 +119,9 @@ class ArgumentList {
 class DeviceOps : public Ops {
  public:
   explicit DeviceOps(std::unique_ptr<Device> device)
-      : device_(std::move(device)), name_(device_->name()) {}
+      : session_(std::make_shared<Session>(std::move(device))),
+        device_(session_->device()),
+        name_(device_.name()) {}
 
   const char* name() const override { return name_.c_str(); }
 
@@ -108,8 +147,9 @@ class DeviceOps : public Ops {
 
   Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
     const int64_t bytes = std::max<int64_t>(1, int64_t{rows} * cols * bytes_per_element(dtype));
-    const BufferId buffer = device_->allocate(bytes, choose_bank(bytes, placement));
-    return {std::make_shared<DeviceStorage>(device_, buffer), dtype, rows, cols, cols, 0};
+    if (session_->has_dropped()) session_->wait();
+    const BufferId buffer = device_.allocate(bytes, choose_bank(bytes, placement));
+    return {std::make_shared<DeviceStorage>(session_, buffer), dtype, rows, cols, cols, 0};
   }
 
   void write(std::span<const float> source, const Tensor& target) override {
@@ -121,20 +161,20 @@ class DeviceOps : public Ops {
 
   void read(const Tensor& source, std::span<float> target) override {
     const Tensor staged = host_tensor(source.rows, source.cols, source.dtype);
-    device_->wait();
+    session_->wait();
     for_each_row(source, host_address(staged), [&](int64_t offset, std::span<std::byte> row) {
-      device_->read(buffer_of(source), offset, row);
+      device_.read(buffer_of(source), offset, row);
     });
     read_host(staged, target);
   }
 
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
     // The launches in hand may still need the ids of the last call.
-    device_->wait();
+    session_->wait();
     if (static_cast<int>(rows.size()) > ids_.cols) {
       ids_ = tensor(1, static_cast<int>(rows.size()), DType::kI32, Placement::kActivation);
     }
-    device_->write(buffer_of(ids_), 0, std::as_bytes(rows));
+    device_.write(buffer_of(ids_), 0, std::as_bytes(rows));
     launch("embed", ArgumentList().matrix(table).matrix(out).memory(ids_));
   }
 
@@ -203,16 +243,16 @@ class DeviceOps : public Ops {
 
  private:
   void launch(const char* kernel, const ArgumentList& arguments) {
-    device_->launch(kernel, arguments.get());
+    session_->launch(kernel, arguments.get());
   }
 
-  // Keys in the last even bank with room, values in the last odd one, so that both are read at once;
-  // everything else where most room is left.
+  // Keys in the last even bank with room, values in the last odd one, so that both are read at
+  // once; everything else where most room is left.
   int choose_bank(int64_t bytes, Placement placement) const {
     if (placement == Placement::kKeys || placement == Placement::kValues) {
       const int parity = placement == Placement::kKeys ? 0 : 1;
-      for (int bank = device_->banks() - 1; bank >= 0; --bank) {
-        if (bank % 2 == parity && device_->free_bytes(bank) >= bytes) return bank;
+      for (int bank = device_.banks() - 1; bank >= 0; --bank) {
+        if (bank % 2 == parity && device_.free_bytes(bank) >= bytes) return bank;
       }
     }
     return emptiest_bank();
@@ -220,8 +260,8 @@ class DeviceOps : public Ops {
 
   int emptiest_bank() const {
     int best = 0;
-    for (int bank = 1; bank < device_->banks(); ++bank) {
-      if (device_->free_bytes(bank) > device_->free_bytes(best)) best = bank;
+    for (int bank = 1; bank < device_.banks(); ++bank) {
+      if (device_.free_bytes(bank) > device_.free_bytes(best)) best = bank;
     }
     return best;
   }
@@ -231,7 +271,7 @@ class DeviceOps : public Ops {
     const int rows = static_cast<int>(weight.shape[0]);
     const int64_t row_bytes = weight.shape[1] * bytes_per_element(weight.dtype);
     for (int row = 0; row < rows;) {
-      const int64_t room = device_->free_bytes(emptiest_bank()) / row_bytes;
+      const int64_t room = device_.free_bytes(emptiest_bank()) / row_bytes;
       // Where not even one row fits, the device says so.
       const int count = static_cast<int>(std::clamp<int64_t>(room, 1, rows - row));
       HostTensor piece = weight;
@@ -251,10 +291,10 @@ class DeviceOps : public Ops {
 
   // Contiguous rows in host memory to a tensor of any stride.
   void upload(const std::byte* source, const Tensor& target) {
-    device_->wait();
+    session_->wait();
     for_each_row(target, const_cast<std::byte*>(source),
                  [&](int64_t offset, std::span<std::byte> row) {
-                   device_->write(buffer_of(target), offset, row);
+                   device_.write(buffer_of(target), offset, row);
                  });
   }
 
@@ -272,7 +312,8 @@ class DeviceOps : public Ops {
     }
   }
 
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Session> session_;
+  Device& device_;
   std::string name_;
   Tensor ids_;
 };

@@ -9,8 +9,8 @@
 namespace ocelli::kernels {
 
 // Weights are spread over the banks, each where most room is left, in pieces when one bank does not
-// hold them; keys and values go to different banks. kernels/device/kernel_set.h lists the kernels and
-// their arguments.
+// hold them; keys and values go to different banks. kernels/device/kernel_set.h lists the kernels
+// and their arguments.
 std::unique_ptr<Ops> make_device_ops(std::unique_ptr<host::Device> device);
 
 }  // namespace ocelli::kernels

@@ -121,9 +121,8 @@ void add(std::span<const KernelArgument> arguments) {
 }  // namespace
 
 std::map<std::string, host::Kernel, std::less<>> emulated_kernels() {
-  return {{"embed", embed},           {"linear", linear}, {"layer_norm", layer_norm},
-          {"rms_norm", rms_norm},     {"rope", rope},     {"append", append},
-          {"attention", attention},   {"add", add}};
+  return {{"embed", embed}, {"linear", linear}, {"layer_norm", layer_norm}, {"rms_norm", rms_norm},
+          {"rope", rope},   {"append", append}, {"attention", attention},   {"add", add}};
 }
 
 }  // namespace ocelli::kernels

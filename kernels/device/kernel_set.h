@@ -1,5 +1,5 @@
-// The kernels that DeviceOps launches, with their argument lists, and plain C++ bodies for the emulated
-// device.
+// The kernels that DeviceOps launches, with their argument lists, and plain C++ bodies for the
+// emulated device.
 //
 // A matrix is five arguments: its memory, dtype, rows, cols, stride. A segment is four: sequence,
 // first_row, rows, past. After those:

@@ -14,13 +14,18 @@ double apply(Epilogue epilogue, double y, double out) {
   constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
   constexpr double kSqrtHalf = 0.70710678118654752440;
   switch (epilogue) {
-    case Epilogue::kStore: return y;
-    case Epilogue::kAccumulate: return out + y;
-    case Epilogue::kMultiply: return out * y;
+    case Epilogue::kStore:
+      return y;
+    case Epilogue::kAccumulate:
+      return out + y;
+    case Epilogue::kMultiply:
+      return out * y;
     case Epilogue::kGeluTanh:
       return 0.5 * y * (1 + std::tanh(kSqrtTwoOverPi * (y + 0.044715 * y * y * y)));
-    case Epilogue::kGeluErf: return 0.5 * y * (1 + std::erf(y * kSqrtHalf));
-    case Epilogue::kSilu: return y / (1 + std::exp(-y));
+    case Epilogue::kGeluErf:
+      return 0.5 * y * (1 + std::erf(y * kSqrtHalf));
+    case Epilogue::kSilu:
+      return y / (1 + std::exp(-y));
   }
   return y;
 }
@@ -84,6 +89,7 @@ void View::set(int row, int col, float value) const {
 
 void embed(const View& table, std::span<const int32_t> rows, const View& out) {
   for (int i = 0; i < out.rows; ++i) {
+    OCELLI_CHECK(rows[i] >= 0 && rows[i] < table.rows, "row {} of {}", rows[i], table.rows);
     for (int c = 0; c < out.cols; ++c) out.set(i, c, table.get(rows[i], c));
   }
 }
@@ -98,8 +104,8 @@ void linear(const View& x, const View& weight, const View& bias, Epilogue epilog
     for (int n = 0; n < weight.rows; ++n) {
       double sum = bias.data ? bias.get(0, n) : 0;
       for (int k = 0; k < x.cols; ++k) {
-        sum += static_cast<double>(inputs[int64_t{r} * x.cols + k]) *
-               weights[int64_t{n} * x.cols + k];
+        sum +=
+            static_cast<double>(inputs[int64_t{r} * x.cols + k]) * weights[int64_t{n} * x.cols + k];
       }
       out.set(r, n, static_cast<float>(apply(epilogue, sum, reads ? out.get(r, n) : 0)));
     }
@@ -136,6 +142,8 @@ void rms_norm(const View& x, const View& weight, float epsilon, const View& out)
 void rope(const View& x, int head_dim, const View& table, std::span<const Segment> segments) {
   const int half = table.cols / 2;
   for (const Segment& segment : segments) {
+    OCELLI_CHECK(segment.past + segment.rows <= table.rows, "position {} of {}",
+                 segment.past + segment.rows - 1, table.rows);
     for (int i = 0; i < segment.rows; ++i) {
       const int row = segment.first_row + i;
       const int position = segment.past + i;
@@ -155,6 +163,8 @@ void rope(const View& x, int head_dim, const View& table, std::span<const Segmen
 
 void append(const View& x, const View& cache, int capacity, std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
+    OCELLI_CHECK(segment.past + segment.rows <= capacity, "row {} of {}",
+                 segment.past + segment.rows - 1, capacity);
     for (int i = 0; i < segment.rows; ++i) {
       const int target = segment.sequence * capacity + segment.past + i;
       for (int c = 0; c < x.cols; ++c) cache.set(target, c, x.get(segment.first_row + i, c));

@@ -1,5 +1,5 @@
-// Every operation as its definition reads, in double precision: the oracle that fast code answers to,
-// and the body of the emulated device's kernels.
+// Every operation as its definition reads, in double precision: the oracle that fast code answers
+// to, and the body of the emulated device's kernels.
 #pragma once
 
 #include <cstdint>

@@ -84,6 +84,8 @@ class ReferenceOps : public HostOps {
 
 }  // namespace
 
-std::unique_ptr<Ops> make_reference_ops() { return std::make_unique<ReferenceOps>(); }
+std::unique_ptr<Ops> make_reference_ops() {
+  return std::make_unique<ReferenceOps>();
+}
 
 }  // namespace ocelli::kernels

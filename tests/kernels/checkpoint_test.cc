@@ -246,6 +246,20 @@ TEST_F(CheckpointTest, FindsNaNAndInfinity) {
   EXPECT_TRUE(holds(finite_error(many), "\"n4\" (1 of 1 values) and 3 more;"));
 }
 
+TEST_F(CheckpointTest, CountsNonFiniteValuesOfLargeTensors) {
+  constexpr size_t kElements = 150'001;
+  const std::string all = bytes_of(std::vector<uint16_t>(kElements, 0x7C00));
+  std::vector<uint16_t> last(kElements, 0x3C00);
+  last.back() = 0x7E00;
+  const fs::path path =
+      directory_.write("model.safetensors", SafetensorsBuilder()
+                                                .add("all", "F16", {kElements}, all)
+                                                .add("last", "F16", {kElements}, bytes_of(last))
+                                                .build());
+  EXPECT_TRUE(holds(error_of([&] { Checkpoint::open(path).require_finite(); }),
+                    "\"all\" (150001 of 150001 values), \"last\" (1 of 150001 values);"));
+}
+
 TEST_F(CheckpointTest, TakesFiniteValuesAndIntegers) {
   const fs::path path = directory_.write(
       "model.safetensors",

@@ -54,7 +54,9 @@ TEST(HalfPrecision, ReadsEveryValue) {
     const float value = f16_to_f32(half);
     ASSERT_EQ(std::isnan(value), std::isnan(wanted)) << bits;
     ASSERT_EQ(std::signbit(value), (bits & 0x8000) != 0) << bits;
-    if (!std::isnan(wanted)) ASSERT_EQ(value, wanted) << bits;
+    if (!std::isnan(wanted)) {
+      ASSERT_EQ(value, wanted) << bits;
+    }
   }
 }
 

@@ -30,8 +30,7 @@ const KernelTable& select_table(const std::string& isa) {
     if (isa == table->isa) return *table;
     names.emplace_back(table->isa);
   }
-  host::fail("OCELLI_ISA={}: this machine offers {}", host::printable(isa),
-             fmt::join(names, ", "));
+  host::fail("OCELLI_ISA={}: this machine offers {}", host::printable(isa), fmt::join(names, ", "));
 }
 
 }  // namespace ocelli::kernels::cpu

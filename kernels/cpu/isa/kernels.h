@@ -1,8 +1,8 @@
 // The CPU kernels, written once over a vector type; each instruction set's file instantiates them.
 //
-// Everything here has internal linkage: the files that include it are compiled with different flags,
-// and the linker must not keep one's code for another. For the same reason nothing here calls inline
-// functions of the standard library that the compiler might not inline.
+// Everything here has internal linkage: the files that include it are compiled with different
+// flags, and the linker must not keep one's code for another. For the same reason nothing here
+// calls inline functions of the standard library that the compiler might not inline.
 #pragma once
 
 #include <cmath>
@@ -23,11 +23,12 @@ struct Kernels {
   static constexpr int kStrip = 48;
   static_assert(kStrip % kTileOutputs == 0 && kTileRows <= kAttentionRows);
 
-  // --- Elementary functions -----------------------------------------------------------------------
+  // --- Elementary functions ---
 
-  // e^x to about 1 ulp: 2^n · p(x − n ln 2), the polynomial being Cephes' expf.
+  // e^x to about 1 ulp: 2^n · p(x − n ln 2), the polynomial being Cephes' expf. From n = 128 on the
+  // result may be infinity, so that a closed gate is 0 however large its operand.
   static V exp(V x) {
-    x = Vec::at_most(Vec::at_least(x, -87.33654F), 88.37626F);
+    x = Vec::at_most(Vec::at_least(x, -87.33654F), 89.0F);
     const V n = Vec::round(x * Vec::set1(1.44269504F));
     V r = Vec::fma(n, Vec::set1(-0.693359375F), x);
     r = Vec::fma(n, Vec::set1(2.12194440e-4F), r);
@@ -50,7 +51,7 @@ struct Kernels {
     return gated(y, cubic * Vec::set1(2 * 0.7978845608F));
   }
 
-  // --- Linear -------------------------------------------------------------------------------------
+  // --- Linear ---
 
   // A product of some rows of x and some rows of w, all `inputs` long:
   // sums[r * sum_stride + n] = Σ_k x[r][k] · w[n][k].
@@ -123,12 +124,17 @@ struct Kernels {
 
   static V activate(Epilogue epilogue, V y, V out) {
     switch (epilogue) {
-      case Epilogue::kAccumulate: return out + y;
-      case Epilogue::kMultiply: return out * y;
-      case Epilogue::kGeluTanh: return gelu_tanh(y);
-      case Epilogue::kSilu: return gated(y, y);
+      case Epilogue::kAccumulate:
+        return out + y;
+      case Epilogue::kMultiply:
+        return out * y;
+      case Epilogue::kGeluTanh:
+        return gelu_tanh(y);
+      case Epilogue::kSilu:
+        return gated(y, y);
       case Epilogue::kStore:
-      case Epilogue::kGeluErf: break;
+      case Epilogue::kGeluErf:
+        break;
     }
     return y;
   }
@@ -177,9 +183,9 @@ struct Kernels {
     }
   }
 
-  // --- Attention ----------------------------------------------------------------------------------
+  // --- Attention ---
 
-  // scores[0, n) ← e^(scale · score − max), and the sum of it.
+  // scores[0, n) ← e^(scale · (score − max)), and the sum of it; the largest becomes exactly 1.
   static float softmax_numerators(float* scores, int n, float scale) {
     V largest = Vec::set1(-INFINITY);
     int i = 0;
@@ -188,15 +194,15 @@ struct Kernels {
     for (; i < n; ++i) top = scores[i] > top ? scores[i] : top;
     V sums = Vec::zero();
     const V scales = Vec::set1(scale);
-    const V offset = Vec::set1(-top * scale);
+    const V tops = Vec::set1(top);
     for (i = 0; i + kLanes <= n; i += kLanes) {
-      const V weights = exp(Vec::fma(Vec::load(scores + i), scales, offset));
+      const V weights = exp((Vec::load(scores + i) - tops) * scales);
       Vec::store(scores + i, weights);
       sums = sums + weights;
     }
     float sum = Vec::reduce_add(sums);
     if (const int left = n - i; left > 0) {
-      const V weights = exp(Vec::fma(Vec::load_partial(scores + i, left), scales, offset));
+      const V weights = exp((Vec::load_partial(scores + i, left) - tops) * scales);
       Vec::store_partial(scores + i, weights, left);
       for (; i < n; ++i) sum += scores[i];
     }
@@ -214,7 +220,9 @@ struct Kernels {
       for (int j = 0; j < visible; ++j) {
         const T* address = values + j * block.values.stride + d;
         const V v = count == kLanes ? Vec::load(address) : Vec::load_partial(address, count);
-        for (int r = 0; r < block.rows; ++r) {
+        // A key that came after a query is skipped, not weighted by zero: it may be infinite.
+        const int first_row = j < block.first_visible ? 0 : j - block.first_visible + 1;
+        for (int r = first_row; r < block.rows; ++r) {
           acc[r] = Vec::fma(Vec::set1(block.scores[int64_t{r} * visible + j]), v, acc[r]);
         }
       }
@@ -229,17 +237,16 @@ struct Kernels {
     const int visible = block.first_visible + (block.rows - 1) * block.visible_step;
     for (int row = 0; row < block.rows; row += kTileRows) {
       const int rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
-      multiply<T>({block.q.f32(row), block.q.stride,
-                   reinterpret_cast<const T*>(block.keys.data), block.keys.stride, block.head_dim,
-                   block.scores + int64_t{row} * visible, visible},
-                  rows, visible);
+      multiply<T>(
+          {block.q.f32(row), block.q.stride, reinterpret_cast<const T*>(block.keys.data),
+           block.keys.stride, block.head_dim, block.scores + int64_t{row} * visible, visible},
+          rows, visible);
     }
     float sums[kAttentionRows];
     for (int r = 0; r < block.rows; ++r) {
       float* scores = block.scores + int64_t{r} * visible;
       const int seen = block.first_visible + r * block.visible_step;
       sums[r] = softmax_numerators(scores, seen, block.scale);
-      for (int j = seen; j < visible; ++j) scores[j] = 0;
     }
     weighted_values<T>(block, visible, sums);
   }
@@ -252,7 +259,7 @@ struct Kernels {
     }
   }
 
-  // --- Rows ---------------------------------------------------------------------------------------
+  // --- Rows ---
 
   // Calls body(i, lanes) for i = 0, kLanes, … over n elements.
   template <typename Body>

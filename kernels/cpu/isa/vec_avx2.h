@@ -40,10 +40,8 @@ struct VecAvx2 {
   static V at_least(V x, float low) { return _mm256_max_ps(set1(low), x); }
   static V at_most(V x, float high) { return _mm256_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm256_max_ps(a, b); }
-  static V round(V x) {
-    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
-  // x · 2^n for integral n in [-126, 127].
+  static V round(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // x · 2^n for integral n in [-126, 127]; infinity for n = 128.
   static V scale_by_power_of_two(V x, V n) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
     return _mm256_mul_ps(

@@ -1,4 +1,5 @@
-// Four fp32 lanes in the compiler's own vector type: runs anywhere, and is what "scalar" means here.
+// Four fp32 lanes in the compiler's own vector type: runs anywhere, and is what "scalar" means
+// here.
 #pragma once
 
 #include <cmath>
@@ -35,7 +36,9 @@ struct VecPortable {
     return v;
   }
   template <typename T>
-  static V load(const T* p) { return load_partial(p, kLanes); }
+  static V load(const T* p) {
+    return load_partial(p, kLanes);
+  }
 
   static void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
   static void store_partial(float* p, V v, int n) {
@@ -54,7 +57,7 @@ struct VecPortable {
     for (int i = 0; i < kLanes; ++i) x[i] = std::nearbyint(x[i]);
     return x;
   }
-  // x · 2^n for integral n in [-126, 127].
+  // x · 2^n for integral n in [-126, 128].
   static V scale_by_power_of_two(V x, V n) {
     for (int i = 0; i < kLanes; ++i) x[i] = std::ldexp(x[i], static_cast<int>(n[i]));
     return x;

@@ -1,0 +1,253 @@
+// ocelli ask: questions about pictures, one, a conversation, or a file of them.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "app/batch.h"
+#include "app/commands.h"
+#include "app/json_output.h"
+#include "app/options.h"
+#include "app/question_line.h"
+#include "app/terminal.h"
+#include "host/error.h"
+
+namespace ocelli::app {
+namespace {
+
+using nlohmann::json;
+
+struct AskOptions {
+  ModelOptions model;
+  SamplingOptions sampling;
+  std::vector<std::string> arguments;  // pictures, then the question
+  std::string jsonl;
+  std::string dump_input;
+  int batch = 8;
+  bool interactive = false;
+  bool as_json = false;
+  bool no_exif = false;
+
+  vision::DecodeOptions decode() const {
+    vision::DecodeOptions options;
+    options.honour_exif = !no_exif;
+    return options;
+  }
+};
+
+// What became of an answer, for people.
+std::string summary(const Answer& answer) {
+  const Timings& t = answer.timings;
+  const double first = t.image + t.encode + t.connector + t.prefill;
+  const double rate =
+      answer.tokens > 1 && t.generate > 0 ? (answer.tokens - 1) / t.generate * 1e3 : 0;
+  return fmt::format("[{} positions, first token after {:.0f} ms, {} tokens, {:.1f} tokens/s{}]",
+                     answer.prompt_tokens + answer.image_rows, first, answer.tokens, rate,
+                     answer.finish == llm::FinishReason::kMaxTokens ? ", cut at --max-tokens" : "");
+}
+
+// Steps until the answer is there, handing text on as it comes. Ctrl-C stops the answer.
+template <typename Show>
+void run_to_end(Pipeline& pipeline, Conversation& conversation, const Show& show) {
+  while (!conversation.finished()) {
+    if (interrupted()) {
+      conversation.interrupt();
+      break;
+    }
+    for (const llm::Output& output : pipeline.step()) show(conversation.accept(output));
+  }
+  show(conversation.finish());
+}
+
+// "in.png" of one picture is written as it is; of several, as in-1.png, in-2.png, …
+void dump_inputs(const AskOptions& options, const Pipeline& pipeline, const Pictures& pictures) {
+  if (options.dump_input.empty()) return;
+  if (!pipeline.config().vision) host::fail("--dump-input: this model reads text only");
+  const size_t count = pictures.images.size();
+  if (count == 0) throw UsageError("--dump-input needs a picture");
+  const std::filesystem::path path = options.dump_input;
+  for (size_t i = 0; i < count; ++i) {
+    std::filesystem::path target = path;
+    if (count > 1) {
+      target.replace_filename(
+          fmt::format("{}-{}{}", path.stem().string(), i + 1, path.extension().string()));
+    }
+    const vision::Image seen = pipeline.preprocess(pictures.images[i]);
+    vision::write_png(seen, target.string());
+    if (!options.model.quiet) {
+      const vision::Image& image = pictures.images[i];
+      const bool padded = pipeline.config().vision->aspect == AspectRatio::kPad;
+      note(fmt::format("{}: {}x{} picture{}, {} to {}x{} (bicubic)", target.string(), image.width,
+                       image.height, options.no_exif ? " as stored" : " turned as EXIF says",
+                       padded ? "padded to a square and scaled" : "stretched", seen.width,
+                       seen.height));
+    }
+  }
+}
+
+std::string question_text(const std::string& argument) {
+  return argument == "-" ? read_stdin() : argument;
+}
+
+void ask_once(AskOptions& options) {
+  std::vector<std::string> paths = options.arguments;
+  const std::string last = paths.back();
+  paths.pop_back();
+  if (std::ranges::count(options.arguments, "-") > 1) {
+    throw UsageError("standard input can be one picture or the question, not more");
+  }
+  const std::string question = question_text(last);
+  const Pictures pictures = read_pictures(paths, options.decode());
+  Pipeline pipeline = options.model.open(1);
+  dump_inputs(options, pipeline, pictures);
+  Conversation conversation(pipeline);
+  catch_interrupts();
+  conversation.ask(question, pictures, options.sampling.get());
+  run_to_end(pipeline, conversation, [&](const std::string& text) {
+    if (!options.as_json && !text.empty()) print(text);
+  });
+  const Answer& answer = conversation.answer();
+  if (options.as_json) {
+    print(json_line(to_json(answer)));
+  } else {
+    print("\n");
+    if (!options.model.quiet) note(summary(answer));
+  }
+  options.model.finish(pipeline);
+  if (answer.finish == llm::FinishReason::kNone && interrupted()) throw Exit{kInterruptedExit};
+}
+
+// The next question of a conversation; false at its end.
+bool read_question(const AskOptions& options, std::string& question) {
+  while (true) {
+    const bool prompt = stdin_is_terminal() && !options.model.quiet;
+    if (prompt) print("> ");
+    clear_interrupt();
+    if (!std::getline(std::cin, question)) {
+      if (prompt) print("\n");
+      return false;
+    }
+    if (question.find_first_not_of(" \t\r") != std::string::npos) return true;
+  }
+}
+
+// Under -i the last argument is the first question, unless it names a file.
+void converse(AskOptions& options) {
+  std::vector<std::string> paths = options.arguments;
+  std::string question;
+  if (!paths.empty() && !std::filesystem::exists(paths.back())) {
+    question = paths.back();
+    paths.pop_back();
+  }
+  if (std::ranges::count(paths, "-") > 0) {
+    throw UsageError("in a conversation standard input is for the questions");
+  }
+  Pictures pictures = read_pictures(paths, options.decode());
+  Pipeline pipeline = options.model.open(1);
+  dump_inputs(options, pipeline, pictures);
+  Conversation conversation(pipeline);
+  catch_interrupts();
+  while (!question.empty() || read_question(options, question)) {
+    // One bad question does not end the conversation.
+    try {
+      conversation.ask(question, pictures, options.sampling.get());
+    } catch (const host::Error& error) {
+      if (!stdin_is_terminal()) throw;
+      note(fmt::format("ocelli: {}", error.what()));
+      question.clear();
+      continue;
+    }
+    pictures = {};
+    question.clear();
+    run_to_end(pipeline, conversation, [&](const std::string& text) {
+      if (!options.as_json && !text.empty()) print(text);
+    });
+    print(options.as_json ? json_line(to_json(conversation.answer())) : "\n");
+    if (!options.as_json && !options.model.quiet) note(summary(conversation.answer()));
+  }
+  options.model.finish(pipeline);
+}
+
+void ask_many(AskOptions& options) {
+  if (!options.arguments.empty()) throw UsageError("--jsonl takes its questions from the file");
+  const std::vector<std::string> lines = read_lines(options.jsonl);
+  std::vector<Question> questions;
+  std::vector<json> objects;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    QuestionLine line = parse_question_line(lines[i], i + 1, options.jsonl);
+    questions.push_back(std::move(line.question));
+    objects.push_back(std::move(line.object));
+  }
+  Pipeline pipeline = options.model.open(options.batch);
+  catch_interrupts();
+  size_t failed = 0;
+  const bool whole = answer_all(pipeline, questions, options.sampling.get(), options.decode(),
+                                [&](size_t index, const Result& result) {
+                                  // The line comes back with its answer: what else stood in it
+                                  // stays.
+                                  json object =
+                                      objects[index].is_object() ? objects[index] : json::object();
+                                  if (result.error.empty()) {
+                                    object.update(to_json(result.answer));
+                                  } else {
+                                    object["error"] = result.error;
+                                    ++failed;
+                                  }
+                                  print(json_line(object));
+                                });
+  options.model.finish(pipeline);
+  if (!whole) throw Exit{kInterruptedExit};
+  if (failed > 0) host::fail("{} of {} questions failed", failed, questions.size());
+}
+
+void run_ask(AskOptions& options) {
+  if (!options.jsonl.empty()) {
+    if (options.interactive) throw UsageError("--jsonl and -i exclude each other");
+    if (!options.dump_input.empty())
+      throw UsageError("--jsonl and --dump-input exclude each other");
+    return ask_many(options);
+  }
+  if (options.interactive) return converse(options);
+  if (options.arguments.empty()) {
+    throw UsageError("ask what? For example: ocelli ask photo.jpg \"What is this?\"");
+  }
+  ask_once(options);
+}
+
+}  // namespace
+
+void add_ask(CLI::App& program) {
+  auto options = std::make_shared<AskOptions>();
+  CLI::App* command = program.add_subcommand("ask", "Answer questions about pictures");
+  command
+      ->add_option("arguments", options->arguments,
+                   "Pictures, then the question; \"-\" reads standard input")
+      ->type_name("[IMAGE]... QUESTION");
+  command->add_flag("-i,--interactive", options->interactive,
+                    "A conversation: more questions about the same pictures");
+  command->add_option("--jsonl", options->jsonl,
+                      "Answer every {\"image\", \"question\"} line of this file (\"-\": stdin)");
+  command->add_option("--batch", options->batch, "Questions of --jsonl answered at once")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_flag("--json", options->as_json, "Print one JSON object an answer");
+  command->add_option("--dump-input", options->dump_input,
+                      "Write the picture as the model sees it (PNG)");
+  command->add_flag("--no-exif", options->no_exif, "Do not turn pictures as their EXIF says");
+  command->add_option("--system", options->model.pipeline.system, "System prompt");
+  options->model.add_to(*command);
+  options->sampling.add_to(*command);
+  command->footer(
+      "Examples:\n"
+      "  ocelli ask photo.jpg \"What is in the picture?\"\n"
+      "  ocelli ask -i photo.jpg\n"
+      "  cat photo.png | ocelli ask --quiet - \"How many?\"\n"
+      "  ocelli ask --jsonl questions.jsonl > answers.jsonl\n"
+      "Picture formats: JPEG, PNG, WebP, BMP, TIFF, PPM.");
+  command->callback([options] { run_ask(*options); });
+}
+
+}  // namespace ocelli::app

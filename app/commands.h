@@ -1,0 +1,13 @@
+// The commands of `ocelli`, one file each; every function adds its subcommand to the program.
+#pragma once
+
+#include <CLI/App.hpp>
+
+namespace ocelli::app {
+
+void add_ask(CLI::App& program);
+void add_eval(CLI::App& program);
+void add_inspect(CLI::App& program);
+void add_tokenize(CLI::App& program);
+
+}  // namespace ocelli::app

@@ -1,0 +1,134 @@
+#include "app/conversation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "host/error.h"
+
+namespace ocelli::app {
+
+using llm::FinishReason;
+using vision::Image;
+
+namespace {
+
+constexpr int kDefaultMaxTokens = 512;  // as the reference
+
+bool blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+}  // namespace
+
+const char* name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStopToken:
+      return "stop";
+    case FinishReason::kMaxTokens:
+      return "length";
+    case FinishReason::kNone:
+      break;
+  }
+  return "interrupted";
+}
+
+Conversation::Conversation(Pipeline& pipeline) : pipeline_(pipeline) {
+  const std::optional<int> place = pipeline.engine().open();
+  OCELLI_CHECK(place.has_value(), "every sequence of the engine is taken");
+  sequence_ = *place;
+}
+
+Conversation::~Conversation() {
+  pipeline_.engine().close(sequence_);
+}
+
+void Conversation::ask(std::string_view question, const Pictures& pictures,
+                       const AnswerOptions& options) {
+  const std::vector<Image>& images = pictures.images;
+  if (blank(question)) host::fail("the question is empty");
+  const auto& vision = pipeline_.config().vision;
+  if (!images.empty() && !vision) {
+    host::fail("this model ({}) reads text only: it cannot look at pictures",
+               pipeline_.config().model_type);
+  }
+  const int image_count = static_cast<int>(images.size());
+  const llm::Prompt prompt = first_turn_ ? pipeline_.prompts().first_turn(question, image_count)
+                                         : pipeline_.prompts().next_turn(question, image_count);
+  answer_ = {};
+  answer_.timings.load = pipeline_.load_ms();
+  answer_.timings.image = pictures.decode_ms;
+  answer_.prompt_tokens = static_cast<int>(llm::text_tokens(prompt));
+  answer_.image_rows = vision ? image_count * vision->image_rows() : 0;
+  stops_.emplace(options.stop_strings);
+  utf8_ = {};
+  llm::GenerationOptions generation;
+  generation.max_tokens = choose_max_tokens(answer_.prompt_tokens + answer_.image_rows, options);
+  generation.sampler = options.sampler;
+  generation.stop_tokens = {pipeline_.tokenizer().eos()};
+
+  std::vector<llm::ContextPiece> pieces;
+  for (const llm::PromptPiece& piece : prompt) {
+    if (piece.image < 0) {
+      pieces.push_back({piece.ids, {}});
+      continue;
+    }
+    Stopwatch watch;
+    const Image seen = pipeline_.preprocess(images[piece.image]);
+    answer_.timings.image += watch.elapsed_ms();
+    pieces.push_back({{}, pipeline_.encode(seen, answer_.timings)});
+  }
+  pipeline_.engine().submit(sequence_, std::move(pieces), generation);
+  first_turn_ = false;
+  finished_ = false;
+  watch_ = {};
+}
+
+// Refuses, with the numbers, what cannot fit; the engine would too, but after the encoder has run.
+int Conversation::choose_max_tokens(int prompt_rows, const AnswerOptions& options) const {
+  const int room = pipeline_.engine().room(sequence_);
+  const int most = room - prompt_rows + 1;  // the last token needs no position
+  const int wanted = options.max_tokens.value_or(std::min(kDefaultMaxTokens, std::max(1, most)));
+  if (wanted > most) {
+    host::fail(
+        "the context is too small: of {} positions {} are taken, the question needs {} ({} of them "
+        "pictures) and the answer up to {}",
+        pipeline_.config().context, pipeline_.config().context - room, prompt_rows,
+        answer_.image_rows, wanted);
+  }
+  return wanted;
+}
+
+std::string Conversation::accept(const llm::Output& output) {
+  ++answer_.tokens;
+  if (answer_.tokens == 1) answer_.timings.prefill = watch_.lap_ms();
+  answer_.timings.generate = answer_.tokens == 1 ? 0 : watch_.elapsed_ms();
+  answer_.finish = output.finish;
+  if (output.finish != FinishReason::kNone) finished_ = true;
+  if (output.finish == FinishReason::kStopToken) return {};
+  std::string text =
+      show(stops_->push(utf8_.push(pipeline_.tokenizer().token_bytes(output.token))));
+  if (stops_->stopped() && !finished_) {
+    pipeline_.engine().stop(sequence_);
+    answer_.finish = FinishReason::kStopToken;
+    finished_ = true;
+  }
+  return text;
+}
+
+std::string Conversation::finish() {
+  return show(stops_->push(utf8_.flush()) + stops_->flush());
+}
+
+void Conversation::interrupt() {
+  pipeline_.engine().stop(sequence_);
+  finished_ = true;
+}
+
+// The model answers after "ASSISTANT:" with a space first, which is no part of the answer.
+std::string Conversation::show(std::string text) {
+  if (answer_.text.empty()) text.erase(0, text.find_first_not_of(" \t\r\n"));
+  answer_.text += text;
+  return text;
+}
+
+}  // namespace ocelli::app

@@ -1,0 +1,55 @@
+// Parses the command line, runs one command, and holds the one catch.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "app/commands.h"
+#include "app/terminal.h"
+#include "host/error.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+int report(const char* message, int code) {
+  std::fprintf(stderr, "ocelli: %s\n", message);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App program{"Ask about images on your own machine.", "ocelli"};
+  program.set_version_flag("--version", OCELLI_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(36);
+  program.footer(
+      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.");
+  ocelli::app::add_ask(program);
+  ocelli::app::add_eval(program);
+  ocelli::app::add_inspect(program);
+  ocelli::app::add_tokenize(program);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error) == 0 ? 0 : kUsage;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error like any other
+  try {
+    return run(argc, argv);
+  } catch (const ocelli::app::UsageError& error) {
+    return report(error.what(), kUsage);
+  } catch (const ocelli::app::Exit& exit) {
+    return exit.code;
+  } catch (const ocelli::host::Error& error) {
+    return report(error.what(), kFailed);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", kFailed);
+  }
+}

@@ -1,0 +1,84 @@
+#include "app/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "app/terminal.h"
+#include "host/error.h"
+
+namespace ocelli::app {
+namespace {
+
+constexpr int kDefaultTopK = 50;
+
+}  // namespace
+
+void ModelOptions::add_to(CLI::App& command) {
+  command.add_option("-m,--model", model,
+                     "Directory of the model (default: $OCELLI_MODEL, else the bundled demo)");
+  command.add_option("--backend", pipeline.backend.name, "Machine to compute on")
+      ->check(CLI::IsMember(kernels::backend_names()))
+      ->capture_default_str();
+  command.add_option("--threads", pipeline.backend.threads, "Threads (default: every core)")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--kv-cache", kv, "Precision of keys and values")
+      ->check(CLI::IsMember({"f32", "f16"}))
+      ->capture_default_str();
+  command.add_flag("--check", pipeline.check,
+                   "Compare every operation with the reference backend (slow)");
+  command.add_option("--trace", trace, "Write a trace of every operation, for ui.perfetto.dev");
+  command.add_flag("-q,--quiet", quiet, "Print results and errors only");
+}
+
+Pipeline ModelOptions::open(int sequences) {
+  const char* isa = std::getenv("OCELLI_ISA");
+  pipeline.backend.isa = isa ? isa : "";
+  pipeline.trace = !trace.empty();
+  pipeline.sequences = sequences;
+  pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
+  Pipeline opened(find_model(model), pipeline);
+  if (!quiet && !opened.config().note.empty()) note(opened.config().note);
+  return opened;
+}
+
+void ModelOptions::finish(const Pipeline& opened) const {
+  if (!trace.empty()) opened.save_trace(trace);
+}
+
+void SamplingOptions::add_to(CLI::App& command) {
+  llm::SamplerOptions& sampler = answer.sampler;
+  command
+      .add_option("--max-tokens", max_tokens,
+                  "Longest answer (default: 512, or what the context leaves)")
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      .add_option("--temperature", sampler.temperature,
+                  "0: always the likeliest token; higher: more surprising")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--top-p", sampler.top_p,
+                  "Draw only from the likeliest tokens that make up this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      .add_option("--top-k", sampler.top_k,
+                  "Draw only from the k likeliest tokens; 0: all (default: 50)")
+      ->check(CLI::Range(0, 1 << 24))
+      ->default_val(kDefaultTopK);
+  command.add_option("--repetition-penalty", sampler.repetition_penalty, "Over 1: repeat less")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--seed", sampler.seed, "The same seed draws the same answer")
+      ->capture_default_str();
+  command.add_option("--stop", answer.stop_strings, "End the answer before this text (repeatable)")
+      ->allow_extra_args(false);
+}
+
+AnswerOptions SamplingOptions::get() const {
+  AnswerOptions options = answer;
+  if (max_tokens > 0) options.max_tokens = max_tokens;
+  return options;
+}
+
+}  // namespace ocelli::app

@@ -1,0 +1,38 @@
+// Options that several commands share.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <string>
+
+#include "app/conversation.h"
+#include "app/pipeline.h"
+
+namespace ocelli::app {
+
+struct ModelOptions {
+  std::string model;
+  PipelineOptions pipeline;
+  std::string trace;
+  std::string kv = "f32";
+  bool quiet = false;
+
+  // Adds -m, --backend, --threads, --check, --trace, --kv-cache and --quiet to `command`.
+  void add_to(CLI::App& command);
+
+  // Loads the model, for `sequences` answers at once; a model with a note shows it on stderr.
+  Pipeline open(int sequences);
+  // Writes the trace, when one was asked for.
+  void finish(const Pipeline& pipeline) const;
+};
+
+struct SamplingOptions {
+  AnswerOptions answer;
+  int max_tokens = 0;  // 0: not given
+
+  // Adds --max-tokens, --temperature, --top-p, --top-k, --repetition-penalty, --seed and --stop.
+  void add_to(CLI::App& command);
+  // What was asked for.
+  AnswerOptions get() const;
+};
+
+}  // namespace ocelli::app

@@ -1,0 +1,118 @@
+#include "app/pipeline.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "app/stopwatch.h"
+#include "host/error.h"
+#include "kernels/checked_ops.h"
+#include "vision/patches.h"
+#include "vision/resize.h"
+
+namespace ocelli::app {
+
+using kernels::Tensor;
+using vision::Image;
+
+namespace {
+
+// A forward takes at most this many rows: a prompt with one picture of 729 patches in a piece.
+constexpr int kMaxRows = 1024;
+// fp32 backends agree to about 1e-6 of a row's largest value; ten times that is a fault.
+constexpr float kCheckTolerance = 2e-5F;
+
+std::unique_ptr<kernels::Ops> make_ops(const PipelineOptions& options) {
+  std::unique_ptr<kernels::Ops> ops = kernels::make_backend(options.backend);
+  if (!options.check) return ops;
+  kernels::BackendOptions reference;
+  reference.name = "reference";
+  return kernels::make_checked_ops(kernels::make_backend(reference), std::move(ops),
+                                   kCheckTolerance);
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const std::filesystem::path& directory, const PipelineOptions& options)
+    : directory_(directory),
+      config_(ModelConfig::read(directory)),
+      checkpoint_(open_checkpoint(directory)),
+      tokenizer_(llm::load_tokenizer(directory)),
+      prompts_(*tokenizer_, options.system) {
+  const Stopwatch watch;
+  load(options);
+  load_ms_ = watch.elapsed_ms();
+}
+
+void Pipeline::load(const PipelineOptions& options) {
+  if (tokenizer_->size() > config_.text.vocab_size) {
+    host::fail("{}: the tokenizer has {} tokens, the model rows for {}", directory_.string(),
+               tokenizer_->size(), config_.text.vocab_size);
+  }
+  kernels::TensorReader reader(checkpoint_);
+  const ModelWeights weights = read_weights(reader, config_);
+  reader.finish();
+
+  ops_ = make_ops(options);
+  if (options.trace) {
+    auto profiled = kernels::make_profiled_ops(std::move(ops_));
+    profiler_ = profiled.get();
+    ops_ = std::move(profiled);
+  }
+  if (config_.vision) {
+    const VisionConfig& vision = *config_.vision;
+    siglip_ = std::make_unique<vision::Siglip>(*ops_, vision.siglip, *weights.siglip, 1);
+    connector_ = std::make_unique<connector::Mlp>(*ops_, vision.connector, *weights.connector,
+                                                  vision.image_rows());
+  }
+  llm::DecoderLimits limits;
+  limits.sequences = options.sequences;
+  limits.capacity = config_.context;
+  limits.max_rows = std::min(kMaxRows, config_.context * options.sequences);
+  limits.kv_dtype = options.kv_dtype;
+  decoder_ = std::make_unique<llm::Phi2>(*ops_, config_.text, weights.text, limits);
+  engine_ = std::make_unique<llm::Engine>(*ops_, *decoder_);
+}
+
+Image Pipeline::preprocess(const Image& image) const {
+  const VisionConfig& vision = *config_.vision;
+  const int size = vision.siglip.image_size;
+  if (vision.aspect == AspectRatio::kSquare) return vision::resize_bicubic(image, size, size);
+  // The reference's background: int(255 · mean), and SigLIP's means are 0.5.
+  constexpr std::array<uint8_t, 3> kBackground = {127, 127, 127};
+  return vision::resize_bicubic(vision::expand_to_square(image, kBackground), size, size);
+}
+
+Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
+  const VisionConfig& vision = *config_.vision;
+  Stopwatch watch;
+  const std::vector<float> patches = vision::make_patches(preprocessed, vision.siglip.patch_size);
+  timings.image += watch.lap_ms();
+  const Tensor features = siglip_->encode(patches).row_range(vision.first_row, vision.image_rows());
+  timings.encode += watch.lap_ms();
+  const Tensor rows = connector_->forward(features);
+  // The connector's buffers serve the next picture: these rows stay.
+  const Tensor kept =
+      ops_->tensor(rows.rows, rows.cols, kernels::DType::kF32, kernels::Placement::kActivation);
+  std::vector<int32_t> all(rows.rows);
+  std::iota(all.begin(), all.end(), 0);
+  ops_->embed(rows, all, kept);
+  timings.connector += watch.lap_ms();
+  return kept;
+}
+
+std::span<const llm::Output> Pipeline::step() {
+  try {
+    return engine_->step();
+  } catch (const llm::NonFiniteLogits&) {
+    checkpoint_.require_finite();
+    throw;
+  }
+}
+
+void Pipeline::save_trace(const std::string& path) const {
+  OCELLI_CHECK(profiler_ != nullptr, "a trace of {} was not recorded", directory_.string());
+  profiler_->save(path);
+}
+
+}  // namespace ocelli::app

@@ -1,0 +1,81 @@
+// Image → patches → SigLIP → connector → fused embeddings → decoder → text.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/model.h"
+#include "kernels/backend.h"
+#include "kernels/profiled_ops.h"
+#include "llm/engine.h"
+#include "llm/prompt.h"
+#include "llm/tokenizer.h"
+#include "vision/image.h"
+
+namespace ocelli::app {
+
+struct PipelineOptions {
+  kernels::BackendOptions backend;
+  bool check = false;  // compare every operation with the reference backend
+  bool trace = false;  // record every operation
+  int sequences = 1;   // answered at once
+  kernels::DType kv_dtype = kernels::DType::kF32;
+  std::string system = std::string(llm::PromptTemplate::kSystem);
+};
+
+// Milliseconds of wall-clock time.
+struct Timings {
+  double load = 0;    // of the model, once
+  double image = 0;   // decode, resize, patches
+  double encode = 0;  // the vision tower
+  double connector = 0;
+  double prefill = 0;   // from the prompt's submission to the first token
+  double generate = 0;  // the tokens after it
+};
+
+// One loaded model on one backend.
+class Pipeline {
+ public:
+  // Throws host::Error for a model that cannot be loaded.
+  Pipeline(const std::filesystem::path& directory, const PipelineOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const llm::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const llm::PromptTemplate& prompts() const { return prompts_; }
+  llm::Engine& engine() { return *engine_; }
+  kernels::Ops& ops() { return *ops_; }
+  int sequences() const { return decoder_->limits().sequences; }
+  double load_ms() const { return load_ms_; }
+
+  // The picture as the model will see it: a square of image_size pixels.
+  vision::Image preprocess(const vision::Image& image) const;
+  // A preprocessed picture as image_rows() rows [rows, hidden] of the decoder's embedding space, in
+  // memory of their own. Adds its time to `timings`.
+  kernels::Tensor encode(const vision::Image& preprocessed, Timings& timings);
+
+  // engine().step(); when the logits are not finite and a weight is to blame, the error names it.
+  std::span<const llm::Output> step();
+
+  // Writes what was recorded under options.trace to `path`.
+  void save_trace(const std::string& path) const;
+
+ private:
+  void load(const PipelineOptions& options);
+
+  std::filesystem::path directory_;
+  ModelConfig config_;
+  kernels::Checkpoint checkpoint_;
+  std::unique_ptr<llm::Tokenizer> tokenizer_;
+  llm::PromptTemplate prompts_;
+  std::unique_ptr<kernels::Ops> ops_;
+  kernels::ProfiledOps* profiler_ = nullptr;  // ops_, when it records
+  std::unique_ptr<vision::Siglip> siglip_;
+  std::unique_ptr<connector::Mlp> connector_;
+  std::unique_ptr<llm::Decoder> decoder_;
+  std::unique_ptr<llm::Engine> engine_;
+  double load_ms_ = 0;
+};
+
+}  // namespace ocelli::app

@@ -1,0 +1,111 @@
+#include "app/terminal.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "host/error.h"
+
+namespace ocelli::app {
+namespace {
+
+std::atomic<bool> interrupt_flag{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void on_interrupt(int) {
+  if (interrupt_flag.exchange(true)) {
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
+  }
+}
+
+double now_seconds() {
+  using Clock = std::chrono::steady_clock;
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds);
+  if (whole >= 3600)
+    return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+}  // namespace
+
+void print(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) {
+    host::fail("standard output: cannot be written: {}", std::strerror(errno));
+  }
+}
+
+void note(std::string_view line) {
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+bool stdin_is_terminal() {
+  return isatty(STDIN_FILENO) != 0;
+}
+bool stderr_is_terminal() {
+  return isatty(STDERR_FILENO) != 0;
+}
+
+std::string read_stdin() {
+  std::string all;
+  char block[1 << 16];
+  for (size_t size = 0; (size = std::fread(block, 1, sizeof block, stdin)) > 0;) {
+    all.append(block, size);
+  }
+  if (std::ferror(stdin)) host::fail("standard input: cannot be read: {}", std::strerror(errno));
+  return all;
+}
+
+void catch_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  sigemptyset(&action.sa_mask);
+  // No SA_RESTART: a read that waits for a question returns.
+  sigaction(SIGINT, &action, nullptr);
+}
+
+bool interrupted() {
+  return interrupt_flag;
+}
+void clear_interrupt() {
+  interrupt_flag = false;
+}
+
+Progress::Progress(std::string unit, size_t total, bool enabled)
+    : unit_(std::move(unit)),
+      total_(total),
+      enabled_(enabled && stderr_is_terminal()),
+      start_(now_seconds()) {
+}
+
+Progress::~Progress() {
+  if (enabled_) std::fprintf(stderr, "\r\033[K");
+}
+
+void Progress::advance(size_t done) {
+  const double now = now_seconds();
+  if (!enabled_ || (now - last_shown_ < 0.1 && done < total_)) return;
+  last_shown_ = now;
+  constexpr size_t kWidth = 30;
+  const size_t filled = total_ > 0 ? std::min(done, total_) * kWidth / total_ : kWidth;
+  const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
+  const double left = static_cast<double>(total_ - std::min(done, total_)) / std::max(rate, 1e-9);
+  std::fprintf(stderr, "\r\033[K%s%s %zu/%zu %s, %.1f/s, %s left", std::string(filled, '#').c_str(),
+               std::string(kWidth - filled, '.').c_str(), done, total_, unit_.c_str(), rate,
+               done > 0 ? clock_text(left).c_str() : "?");
+  std::fflush(stderr);
+}
+
+}  // namespace ocelli::app

@@ -1,0 +1,60 @@
+// Standard output, standard error and Ctrl-C, as every command uses them.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace ocelli::app {
+
+// A wrong command line: exit code 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Ends the program with an exit code, everything there was to say having been said.
+struct Exit {
+  int code;
+};
+inline constexpr int kInterruptedExit = 130;  // 128 + SIGINT, as shells report it
+
+// Writes to standard output at once. Throws host::Error when that fails (a full disk, a closed
+// pipe).
+void print(std::string_view text);
+
+// A line on standard error, for people.
+void note(std::string_view line);
+
+bool stdin_is_terminal();
+bool stderr_is_terminal();
+
+// All of standard input.
+std::string read_stdin();
+
+// From here on Ctrl-C raises a flag instead of ending the process; a second one ends it.
+void catch_interrupts();
+// Whether the flag is up; clear_interrupt() lowers it.
+bool interrupted();
+void clear_interrupt();
+
+// Progress on standard error: a bar with rate and time left on a terminal, nothing elsewhere.
+class Progress {
+ public:
+  // `unit` is what is counted: "questions".
+  Progress(std::string unit, size_t total, bool enabled);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void advance(size_t done);
+
+ private:
+  std::string unit_;
+  size_t total_;
+  bool enabled_;
+  double start_;
+  double last_shown_ = 0;
+};
+
+}  // namespace ocelli::app

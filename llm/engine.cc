@@ -1,0 +1,188 @@
+#include "llm/engine.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "host/error.h"
+
+namespace ocelli::llm {
+
+using kernels::DType;
+using kernels::Placement;
+using kernels::Tensor;
+
+Engine::Engine(kernels::Ops& ops, Decoder& decoder)
+    : ops_(ops), decoder_(decoder), sequences_(decoder.limits().sequences) {
+  const DecoderLimits& limits = decoder.limits();
+  x_ = ops.tensor(limits.max_rows, decoder.hidden_size(), DType::kF32, Placement::kActivation);
+  logits_ = ops.tensor(limits.sequences, decoder.vocab_size(), DType::kF32, Placement::kActivation);
+  host_logits_.resize(static_cast<size_t>(limits.sequences) * decoder.vocab_size());
+  for (auto* list : {&wanted_rows_, &wanted_}) list->reserve(limits.sequences);
+  segments_.reserve(limits.sequences);
+  outputs_.reserve(limits.sequences);
+  copy_rows_.resize(limits.max_rows);
+}
+
+std::optional<int> Engine::open() {
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    if (sequences_[i].open) continue;
+    sequences_[i] = {};
+    sequences_[i].open = true;
+    return static_cast<int>(i);
+  }
+  return std::nullopt;
+}
+
+void Engine::close(int sequence) {
+  sequences_[sequence] = {};
+}
+
+int Engine::past(int sequence) const {
+  return sequences_[sequence].past;
+}
+
+int Engine::room(int sequence) const {
+  const Sequence& s = sequences_[sequence];
+  return decoder_.limits().capacity - s.past - (s.pending >= 0 ? 1 : 0);
+}
+
+void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
+                    const GenerationOptions& options) {
+  Sequence& s = sequences_[sequence];
+  OCELLI_CHECK(s.open && !s.active, "sequence {} is not waiting for a prompt", sequence);
+  const int size =
+      std::accumulate(prompt.begin(), prompt.end(), 0,
+                      [](int sum, const ContextPiece& piece) { return sum + piece.size(); });
+  OCELLI_CHECK(size > 0 && options.max_tokens > 0, "{} rows, {} tokens", size, options.max_tokens);
+  // The last token generated is never fed back, so it needs no position.
+  if (size + options.max_tokens - 1 > room(sequence)) {
+    host::fail(
+        "the context is too small: {} positions are taken, the prompt needs {} and the answer "
+        "up to {}, of {}; ask for fewer tokens or a shorter prompt",
+        decoder_.limits().capacity - room(sequence), size, options.max_tokens,
+        decoder_.limits().capacity);
+  }
+  if (s.pending >= 0) prompt.insert(prompt.begin(), {{std::exchange(s.pending, -1)}, {}});
+  for (const ContextPiece& piece : prompt) {
+    s.history.insert(s.history.end(), piece.tokens.begin(), piece.tokens.end());
+  }
+  s.history.reserve(s.history.size() + options.max_tokens);
+  s.prompt = std::move(prompt);
+  s.piece = 0;
+  s.piece_begin = 0;
+  s.generated = 0;
+  s.options = options;
+  s.sampler.emplace(options.sampler, decoder_.vocab_size());
+  s.active = true;
+}
+
+void Engine::stop(int sequence) {
+  Sequence& s = sequences_[sequence];
+  // A prompt that was not run to its end is forgotten.
+  s.active = false;
+  s.prompt.clear();
+  s.piece = 0;
+}
+
+bool Engine::busy() const {
+  return std::ranges::any_of(sequences_, [](const Sequence& s) { return s.active; });
+}
+
+bool Engine::prompt_done(const Sequence& sequence) const {
+  return sequence.piece == sequence.prompt.size();
+}
+
+int Engine::add_prompt_rows(Sequence& sequence, int first_row, int room) {
+  int rows = 0;
+  while (!prompt_done(sequence) && rows < room) {
+    const ContextPiece& piece = sequence.prompt[sequence.piece];
+    const int count = std::min(piece.size() - sequence.piece_begin, room - rows);
+    const Tensor target = x_.row_range(first_row + rows, count);
+    if (!piece.tokens.empty()) {
+      decoder_.embed(std::span(piece.tokens).subspan(sequence.piece_begin, count), target);
+    } else {
+      const auto copied = std::span(copy_rows_).first(count);
+      std::iota(copied.begin(), copied.end(), sequence.piece_begin);
+      ops_.embed(piece.rows, copied, target);
+    }
+    rows += count;
+    sequence.piece_begin += count;
+    if (sequence.piece_begin == piece.size()) {
+      ++sequence.piece;
+      sequence.piece_begin = 0;
+    }
+  }
+  return rows;
+}
+
+// Puts the next rows of a sequence into x, at most `room` of them, and returns how many.
+int Engine::add_rows(int index, int first_row, int room) {
+  Sequence& s = sequences_[index];
+  int rows = 1;
+  if (!prompt_done(s)) {
+    rows = add_prompt_rows(s, first_row, room);
+  } else {
+    decoder_.embed({&s.pending, 1}, x_.row_range(first_row, 1));
+    s.pending = -1;
+  }
+  segments_.push_back({index, first_row, rows, s.past});
+  s.past += rows;
+  if (prompt_done(s)) {
+    wanted_.push_back(index);
+    wanted_rows_.push_back(first_row + rows - 1);
+  }
+  return rows;
+}
+
+std::span<const Output> Engine::step() {
+  segments_.clear();
+  wanted_.clear();
+  wanted_rows_.clear();
+  outputs_.clear();
+  const int count = static_cast<int>(sequences_.size());
+  int rows = 0;
+  for (int i = 0; i < count && rows < x_.rows; ++i) {
+    const int index = (next_ + i) % count;
+    if (sequences_[index].active) rows += add_rows(index, rows, x_.rows - rows);
+  }
+  next_ = count > 0 ? (next_ + 1) % count : 0;
+  if (rows == 0) return outputs_;
+  const Tensor x = x_.row_range(0, rows);
+  decoder_.forward(x, segments_);
+  if (wanted_.empty()) return outputs_;
+
+  const int vocab = decoder_.vocab_size();
+  const Tensor logits = logits_.row_range(0, static_cast<int>(wanted_.size()));
+  decoder_.logits(x, wanted_rows_, logits);
+  const auto values = std::span(host_logits_).first(wanted_.size() * vocab);
+  ops_.read(logits, values);
+  for (size_t i = 0; i < wanted_.size(); ++i) {
+    outputs_.push_back(sample(wanted_[i], values.subspan(i * vocab, vocab)));
+  }
+  return outputs_;
+}
+
+Output Engine::sample(int index, std::span<const float> logits) {
+  Sequence& s = sequences_[index];
+  const int32_t token = s.sampler->sample(logits, s.history);
+  if (token == Sampler::kNotFinite) {
+    throw NonFiniteLogits("the model computed NaN or infinity where a token was due");
+  }
+  Output output{index, token, 0, FinishReason::kNone};
+  if (s.options.probabilities) {
+    output.probability = static_cast<float>(token_probability(logits, token));
+  }
+  s.history.push_back(token);
+  ++s.generated;
+  if (std::ranges::find(s.options.stop_tokens, token) != s.options.stop_tokens.end()) {
+    output.finish = FinishReason::kStopToken;
+  } else {
+    s.pending = token;
+    if (s.generated == s.options.max_tokens) output.finish = FinishReason::kMaxTokens;
+  }
+  if (output.finish != FinishReason::kNone) s.active = false;
+  return output;
+}
+
+}  // namespace ocelli::llm

@@ -1,0 +1,258 @@
+// Ops::attention, append and rope on every backend, against the reference backend.
+#include <gtest/gtest.h>
+
+#include "tests/kernels/ops_testing.h"
+
+namespace ocelli::kernels {
+namespace {
+
+// The last rows of x that belong to no segment: they must be left alone.
+constexpr int kSpareRows = 2;
+
+// One attention over caches that already hold each sequence's past.
+struct AttentionCase {
+  AttentionShape shape;
+  std::vector<Segment> segments;
+  DType cache = DType::kF32;
+  Matrix q;
+  Matrix keys;  // [sequences · capacity, kv_heads · head_dim]; NaN where no segment may look
+  Matrix values;
+};
+
+// Rows of the caches that the segments see hold numbers in [-1, 1], all others NaN.
+AttentionCase random_case(Random& random, AttentionShape shape,
+                          const std::vector<std::pair<int, int>>& past_and_rows) {
+  AttentionCase c;
+  c.shape = shape;
+  int longest = 0;
+  int row = 0;
+  const int sequences = static_cast<int>(past_and_rows.size());
+  for (int i = 0; i < sequences; ++i) {
+    const auto [past, rows] = past_and_rows[i];
+    // Sequences in another order than rows.
+    c.segments.push_back({sequences - 1 - i, row, rows, past});
+    row += rows;
+    longest = std::max(longest, past + rows);
+  }
+  c.shape.capacity = longest + random.integer(0, 5);
+  c.shape.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
+  c.cache = random.coin() ? DType::kF16 : DType::kF32;
+  c.q = random.matrix(row + kSpareRows, shape.heads * shape.head_dim);
+  c.keys = Matrix(sequences * c.shape.capacity, shape.kv_heads * shape.head_dim, kNan);
+  c.values = c.keys;
+  for (const Segment& segment : c.segments) {
+    for (int r = 0; r < segment.past + segment.rows; ++r) {
+      for (int col = 0; col < c.keys.cols; ++col) {
+        c.keys.at(segment.sequence * c.shape.capacity + r, col) = random.uniform(-1, 1);
+        c.values.at(segment.sequence * c.shape.capacity + r, col) = random.uniform(-1, 1);
+      }
+    }
+  }
+  return c;
+}
+
+Matrix run_attention(Ops& ops, const AttentionCase& c) {
+  const Guarded q(ops, c.q);
+  const Guarded keys(ops, c.keys, c.cache, Placement::kKeys);
+  const Guarded values(ops, c.values, c.cache, Placement::kValues);
+  const Guarded out(ops, Matrix(c.q.rows, c.q.cols, kNan));
+  ops.attention(q.view, keys.view, values.view, c.shape, c.segments, out.view);
+  for (const Guarded* guarded : {&q, &keys, &values, &out}) guarded->check();
+  const Matrix result = out.read();
+  for (int r = c.q.rows - kSpareRows; r < c.q.rows; ++r) {
+    for (int col = 0; col < c.q.cols; ++col) {
+      EXPECT_TRUE(std::isnan(result.at(r, col))) << "a row of no segment was written";
+    }
+  }
+  return result;
+}
+
+// With |q|, |k|, |v| ≤ 1 a score is at most s = scale · d, and is wrong by some ε/2 of it; the
+// weights e^score are then wrong by 2s · ε/2 relative and their mean of values, in [-1, 1], by as
+// much again; the sums and the exponential add a few roundings.
+double tolerance(const AttentionShape& shape) {
+  return kEpsilon * (8 + 2 * std::fabs(shape.scale) * shape.head_dim);
+}
+
+class AttentionOps : public EveryBackend {
+ protected:
+  void compare(const AttentionCase& c) {
+    SCOPED_TRACE(testing::Message() << c.segments.size() << " segments, " << c.shape.heads << "/"
+                                    << c.shape.kv_heads << " heads of " << c.shape.head_dim
+                                    << ", causal " << c.shape.causal << ", " << name(c.cache));
+    expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
+  }
+};
+
+TEST_P(AttentionOps, EqualsTheReferenceOnManyShapes) {
+  Random random(11);
+  for (int i = 0; i < 40 && !HasFatalFailure(); ++i) {
+    const int kv_heads = random.pick({1, 2, 3});
+    const AttentionShape shape = {.heads = kv_heads * random.pick({1, 1, 3, 4}),
+                                  .kv_heads = kv_heads,
+                                  .head_dim = random.pick({1, 7, 13, 16, 20, 31, 72, 80}),
+                                  .causal = random.coin()};
+    std::vector<std::pair<int, int>> segments;
+    for (int s = random.integer(1, 4); s > 0; --s) {
+      segments.emplace_back(random.pick({0, 0, 1, 5, 31, 67}), random.pick({1, 1, 2, 3, 4, 5, 17}));
+    }
+    compare(random_case(random, shape, segments));
+  }
+}
+
+TEST_P(AttentionOps, EqualsTheReferenceOnLongSequences) {
+  Random random(12);
+  compare(random_case(random, {.heads = 2, .kv_heads = 2, .head_dim = 80}, {{0, 70}}));
+  compare(random_case(random, {.heads = 4, .kv_heads = 1, .head_dim = 32}, {{700, 1}, {3, 33}}));
+  compare(random_case(random, {.heads = 3, .kv_heads = 3, .head_dim = 72, .causal = false},
+                      {{0, 65}, {0, 1}}));
+}
+
+// q, k and v as column ranges of one activation, as the vision tower has them.
+TEST_P(AttentionOps, ReadsKeysAndValuesFromAnActivation) {
+  Random random(13);
+  const AttentionShape shape = {
+      .heads = 3, .kv_heads = 3, .head_dim = 17, .scale = 0.25F, .causal = false, .capacity = 19};
+  const Matrix qkv = random.matrix(38, 3 * 51);
+  const std::vector<Segment> images = {{0, 0, 19, 0}, {1, 19, 19, 0}};
+  const auto run = [&](Ops& on) {
+    const Guarded x(on, qkv);
+    const Guarded out(on, Matrix(38, 51, kNan));
+    on.attention(x.view.column_range(0, 51), x.view.column_range(51, 51),
+                 x.view.column_range(102, 51), shape, images, out.view);
+    x.check();
+    out.check();
+    return out.read();
+  };
+  expect_close(run(*ops), run(*reference), tolerance(shape));
+}
+
+TEST_P(AttentionOps, ASegmentAloneHasTheBitsItHasInABatch) {
+  Random random(14);
+  const AttentionCase c = random_case(random, {.heads = 4, .kv_heads = 2, .head_dim = 20},
+                                      {{9, 1}, {0, 6}, {31, 3}, {2, 13}});
+  const Matrix together = run_attention(*ops, c);
+  for (const Segment& segment : c.segments) {
+    AttentionCase alone = c;
+    alone.q = c.q.row_range(segment.first_row, segment.rows + kSpareRows);
+    alone.segments = {segment};
+    alone.segments[0].first_row = 0;
+    expect_same_bits(run_attention(*ops, alone).row_range(0, segment.rows),
+                     together.row_range(segment.first_row, segment.rows));
+  }
+}
+
+// Prefill in one go, or token by token: the same bits.
+TEST_P(AttentionOps, ARowAloneHasTheBitsItHasInItsSegment) {
+  Random random(15);
+  const AttentionCase c =
+      random_case(random, {.heads = 2, .kv_heads = 2, .head_dim = 13}, {{3, 14}});
+  const Matrix together = run_attention(*ops, c);
+  for (int row = 0; row < 14; ++row) {
+    AttentionCase alone = c;
+    alone.q = c.q.row_range(row, 1 + kSpareRows);
+    alone.segments = {{0, 0, 1, 3 + row}};
+    expect_same_bits(run_attention(*ops, alone).row_range(0, 1), together.row_range(row, 1));
+  }
+}
+
+TEST_P(AttentionOps, AnyNumberOfThreadsGivesTheSameBits) {
+  if (GetParam().name != "cpu") GTEST_SKIP() << "only the CPU backend has threads";
+  Random random(16);
+  const std::unique_ptr<Ops> single = make_backend({"cpu", 1, GetParam().isa});
+  const AttentionCase c =
+      random_case(random, {.heads = 5, .kv_heads = 5, .head_dim = 31}, {{40, 30}, {7, 22}});
+  expect_same_bits(run_attention(*ops, c), run_attention(*single, c));
+}
+
+// A token whose key or value has overflowed spoils the rows that see it, and no earlier one.
+TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRow) {
+  Random random(17);
+  AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 16}, {{2, 9}});
+  const Matrix clean = run_attention(*ops, c);
+  for (const float poison : {kNan, kInfinity}) {
+    for (Matrix* cache : {&c.keys, &c.values}) {
+      AttentionCase spoilt = c;
+      Matrix& target = cache == &c.keys ? spoilt.keys : spoilt.values;
+      target.at(2 + 5, 3) = poison;  // what row 5 adds
+      const Matrix found = run_attention(*ops, spoilt);
+      expect_same_bits(found.row_range(0, 5), clean.row_range(0, 5));
+      // An infinite key may be a key that is not looked at, when q points away from it.
+      if (!std::isnan(poison)) continue;
+      for (int row = 5; row < 9; ++row) EXPECT_TRUE(std::isnan(found.at(row, 3))) << row;
+    }
+  }
+}
+
+// Scores far apart: everything but the largest vanishes, and nothing overflows.
+TEST_P(AttentionOps, SurvivesExtremeScores) {
+  Random random(18);
+  AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{20, 4}});
+  for (const float scale : {1e4F, 1e30F, 0.0F, 50.0F}) {
+    c.shape.scale = scale;
+    const Matrix found = run_attention(*ops, c);
+    for (int row = 0; row < 4; ++row) {
+      for (int d = 0; d < 8; ++d) EXPECT_LE(std::fabs(found.at(row, d)), 1.0F) << scale;
+    }
+    // Where scores are so large that their own rounding decides, only the bound above is to be had.
+    if (scale < 100) expect_close(found, run_attention(*reference, c), tolerance(c.shape));
+  }
+}
+
+// --- append and rope ---
+
+TEST_P(AttentionOps, AppendWritesItsRowsAndNoOthers) {
+  Random random(19);
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    for (const int cols : {1, 7, 17, 72, 2500}) {
+      const int capacity = 11;
+      const std::vector<Segment> segments = {{2, 0, 4, 7}, {0, 4, 1, 0}, {1, 5, 2, 3}};
+      const Matrix x = random.matrix(8, cols, -70'000, 70'000);  // fp16 ends at 65,504
+      const Guarded rows(*ops, x);
+      const Matrix before = random.matrix(3 * capacity, cols);
+      const Guarded cache(*ops, before, dtype, Placement::kKeys);
+      Matrix expected = cache.read();
+      ops->append(rows.view, cache.view, capacity, segments);
+      cache.check();
+      for (const Segment& segment : segments) {
+        for (int i = 0; i < segment.rows; ++i) {
+          for (int c = 0; c < cols; ++c) {
+            const float value = x.at(segment.first_row + i, c);
+            expected.at(segment.sequence * capacity + segment.past + i, c) =
+                dtype == DType::kF16 ? f16_to_f32(f32_to_f16(value)) : value;
+          }
+        }
+      }
+      expect_same_bits(cache.read(), expected);
+    }
+  }
+}
+
+TEST_P(AttentionOps, RopeEqualsTheReference) {
+  Random random(20);
+  for (int i = 0; i < 30 && !HasFatalFailure(); ++i) {
+    const int head_dim = random.pick({2, 7, 20, 32, 80});
+    const int half = random.integer(1, head_dim / 2);
+    const int heads = random.pick({1, 2, 5, 31});
+    const std::vector<Segment> segments = {{1, 0, random.integer(1, 40), 3}, {0, 41, 2, 17}};
+    const Matrix x = random.matrix(45, heads * head_dim);
+    const Matrix angles = random.matrix(60, 2 * half);
+    const auto run = [&](Ops& on) {
+      const Guarded table(on, angles);
+      const Guarded rows(on, x);
+      on.rope(rows.view, head_dim, table.view, segments);
+      rows.check();
+      return rows.read();
+    };
+    const Matrix found = run(*ops);
+    expect_close(found, run(*reference), 2 * kEpsilon);
+    // What is past the rotated dimensions, and rows of no segment, keep their bits.
+    expect_same_bits(found.row_range(43, 2), x.row_range(43, 2));
+    for (int c = 2 * half; c < head_dim; ++c) ASSERT_EQ(found.at(0, c), x.at(0, c));
+  }
+}
+
+OCELLI_EVERY_BACKEND(AttentionOps);
+
+}  // namespace
+}  // namespace ocelli::kernels

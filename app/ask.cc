@@ -138,7 +138,7 @@ bool read_question(const AskOptions& options, std::string& question) {
 void converse(AskOptions& options) {
   std::vector<std::string> paths = options.arguments;
   std::string question;
-  if (!paths.empty() && !std::filesystem::exists(paths.back())) {
+  if (!paths.empty() && paths.back() != "-" && !std::filesystem::exists(paths.back())) {
     question = paths.back();
     paths.pop_back();
   }

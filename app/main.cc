@@ -24,7 +24,7 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.get_formatter()->column_width(36);
   program.footer(
-      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.");
+      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
   ocelli::app::add_ask(program);
   ocelli::app::add_eval(program);
   ocelli::app::add_inspect(program);

@@ -117,10 +117,12 @@ class CheckedOps : public Ops {
               std::span<const Segment> segments) override {
     reference_->append(reference_of(x), reference_of(cache), capacity, segments);
     candidate_->append(candidate_of(x), candidate_of(cache), capacity, segments);
+    std::vector<Tensor> written;
     for (const Segment& segment : segments) {
       const int first = segment.sequence * capacity + segment.past;
-      compare("append", cache.row_range(first, segment.rows));
+      written.push_back(cache.row_range(first, segment.rows));
     }
+    compare("append", written);
   }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
@@ -129,9 +131,11 @@ class CheckedOps : public Ops {
                           segments, reference_of(out));
     candidate_->attention(candidate_of(q), candidate_of(keys), candidate_of(values), shape,
                           segments, candidate_of(out));
+    std::vector<Tensor> written;
     for (const Segment& segment : segments) {
-      compare("attention", out.row_range(segment.first_row, segment.rows));
+      written.push_back(out.row_range(segment.first_row, segment.rows));
     }
+    compare("attention", written);
   }
   void add(const Tensor& x, const Tensor& out) override {
     reference_->add(reference_of(x), reference_of(out));
@@ -168,7 +172,17 @@ class CheckedOps : public Ops {
   }
 
   void compare(const char* operation, const Tensor& result) {
+    compare(operation, std::vector<Tensor>{result});
+  }
+
+  // The parts of a result that one operation wrote; in a message, rows count from their part's
+  // first.
+  void compare(const char* operation, const std::vector<Tensor>& results) {
     ++count_;
+    for (const Tensor& result : results) compare_part(operation, result);
+  }
+
+  void compare_part(const char* operation, const Tensor& result) {
     const size_t size = static_cast<size_t>(result.rows) * result.cols;
     expected_.resize(size);
     found_.resize(size);

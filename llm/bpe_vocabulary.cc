@@ -80,6 +80,7 @@ BpeVocabulary::BpeVocabulary(const BpeFiles& files) : files_(files) {
   for (const auto& token : files.added) highest = std::max(highest, token.id);
   const size_t count = files.tokens.size() + files.added.size();
   by_id_.assign(static_cast<size_t>(highest) + 1, kNone);
+  is_own_text_.resize(by_id_.size());
   entries_.reserve(count);
   slots_.resize(std::bit_ceil(2 * count));
   for (const auto& token : files.tokens) {
@@ -107,6 +108,20 @@ int32_t BpeVocabulary::id_of(std::string_view text) const {
   return slot.entry == kNone ? -1 : entries_[slot.entry].id;
 }
 
+int32_t BpeVocabulary::mapped_id_of(std::string_view text) const {
+  const Slot& slot = slots_[place_of(text)];
+  if (slot.entry >= files_.tokens.size()) return -1;  // none, or an added token only
+  const int32_t id = entries_[slot.entry].id;
+  if (is_own_text_[id]) {
+    fail(
+        "{}: the token \"{}\" is both an added one, which stands for itself, and one of the "
+        "merges', "
+        "which stands for other bytes",
+        files_.where, printable(text));
+  }
+  return id;
+}
+
 void BpeVocabulary::insert(const BpeFiles::Token& token, Slot& slot) {
   uint32_t& entry = by_id_[token.id];
   if (entry != kNone) {
@@ -120,6 +135,13 @@ void BpeVocabulary::insert(const BpeFiles::Token& token, Slot& slot) {
 
 void BpeVocabulary::collect_added() {
   std::vector<bool> is_added(by_id_.size());
+  const auto add = [&](const AddedToken& token) {
+    if (!is_added[token.id]) added_.push_back(token);
+    is_added[token.id] = true;
+    std::string mapped;
+    append_mapped(token.text, mapped);
+    is_own_text_[token.id] = mapped != token.text;
+  };
   for (const AddedToken& token : files_.added) {
     if (token.text.empty()) continue;  // as Hugging Face does
     const int32_t known = id_of(token.text);
@@ -128,16 +150,14 @@ void BpeVocabulary::collect_added() {
       fail("{}: the token \"{}\" has two ids, {} and {}", files_.where, printable(token.text),
            known, token.id);
     }
-    if (!is_added[token.id]) added_.push_back(token);
-    is_added[token.id] = true;
+    add(token);
   }
   std::vector<bool> is_special(by_id_.size());
   for (const std::string& name : files_.specials) {
     const int32_t id = id_of(name);
-    if (id < 0) continue;  // a name that is no token steers nothing
+    if (id < 0 || name.empty()) continue;  // a name that is no token steers nothing
     is_special[id] = true;
-    if (!is_added[id] && !name.empty()) added_.push_back({name, id, true, false});
-    is_added[id] = true;
+    add({name, id, true, false});
   }
   for (AddedToken& token : added_) token.special = token.special || is_special[token.id];
 }
@@ -148,7 +168,7 @@ std::array<int32_t, 256> BpeVocabulary::byte_ids() const {
     const int character = kCharacterOfByte[byte];
     const char text[] = {static_cast<char>(character < 0x80 ? character : 0xC0 | character >> 6),
                          static_cast<char>(0x80 | (character & 0x3F))};
-    ids[byte] = id_of({text, character < 0x80 ? size_t{1} : size_t{2}});
+    ids[byte] = mapped_id_of({text, character < 0x80 ? size_t{1} : size_t{2}});
   }
   return ids;
 }
@@ -159,8 +179,8 @@ MergeTable BpeVocabulary::merges() const {
   int32_t result = -1;
   for (uint32_t rank = 0; rank < files_.merges.size(); ++rank) {
     const auto& merge = files_.merges[rank];
-    const int32_t left = id_of(merge.left);
-    const int32_t right = id_of(merge.right);
+    const int32_t left = mapped_id_of(merge.left);
+    const int32_t right = mapped_id_of(merge.right);
     result = joined_id(merge, result + 1, text);
     for (const auto& [id, name] :
          {std::pair{left, merge.left}, {right, merge.right}, {result, std::string_view(text)}}) {
@@ -179,10 +199,11 @@ int32_t BpeVocabulary::joined_id(const BpeFiles::Merge& merge, int32_t guess,
                                  std::string& text) const {
   text = merge.left;
   text += merge.right;
-  if (guess < size() && by_id_[guess] != kNone && entries_[by_id_[guess]].text == text) {
+  if (guess < size() && by_id_[guess] < files_.tokens.size() && !is_own_text_[guess] &&
+      entries_[by_id_[guess]].text == text) {
     return guess;
   }
-  return id_of(text);
+  return mapped_id_of(text);
 }
 
 void BpeVocabulary::append_bytes(std::string& bytes, std::vector<uint32_t>& ends) const {
@@ -190,11 +211,12 @@ void BpeVocabulary::append_bytes(std::string& bytes, std::vector<uint32_t>& ends
   for (const auto& entry : entries_) total += entry.text.size();
   bytes.reserve(bytes.size() + total);
   ends.reserve(ends.size() + by_id_.size());
-  for (const uint32_t entry : by_id_) {
-    if (entry < files_.tokens.size()) {
+  for (size_t id = 0; id < by_id_.size(); ++id) {
+    const uint32_t entry = by_id_[id];
+    if (entry < files_.tokens.size() && !is_own_text_[id]) {
       append_mapped(entries_[entry].text, bytes);
     } else if (entry != kNone) {
-      bytes += entries_[entry].text;  // an added token is its own text
+      bytes += entries_[entry].text;
     }
     ends.push_back(static_cast<uint32_t>(bytes.size()));
   }

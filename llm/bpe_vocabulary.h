@@ -39,6 +39,9 @@ class BpeVocabulary {
 
   // The slot that holds `text`, or the empty one where it belongs.
   size_t place_of(std::string_view text) const;
+  // The id of a token of the vocabulary proper, as bytes and merges name them: -1 when there is
+  // none, also when an added token has this text.
+  int32_t mapped_id_of(std::string_view text) const;
   // Adds a token that the vocabulary does not hold, whose slot this is.
   void insert(const BpeFiles::Token& token, Slot& slot);
   void collect_added();
@@ -49,6 +52,7 @@ class BpeVocabulary {
   std::vector<BpeFiles::Token> entries_;  // the vocabulary's tokens, then the added ones
   std::vector<Slot> slots_;               // text → entry: open addressing, at most half full
   std::vector<uint32_t> by_id_;           // id → entry, kNone where there is a hole
+  std::vector<bool> is_own_text_;         // by id: an added token whose text is not in the byte map
   std::vector<AddedToken> added_;
 };
 

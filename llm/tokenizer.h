@@ -37,7 +37,8 @@ class Tokenizer {
   // The id that ends an answer, -1 when the vocabulary names none.
   virtual int32_t eos() const = 0;
 
-  // Whether `id` is a control token, which encode() only yields under kParse.
+  // Whether `id` is a control token. Under kPlain encode() yields one only where the vocabulary's
+  // own merges make it of its letters, which no published vocabulary does.
   virtual bool is_special(int32_t id) const = 0;
 
   // The bytes of all `ids` in a row, control tokens by their names. Not necessarily valid UTF-8.

@@ -79,6 +79,11 @@ class TokenizerFile final : public JsonEvents {
 
   json rest() && { return std::move(root_); }
 
+  void require_parts() const {
+    if (!has_vocabulary_) fail("{}: model.vocab is missing or not an object", where());
+    if (!has_merges_) fail("{}: model.merges is missing or not an array", where());
+  }
+
   bool null() override { return value(nullptr); }
   bool boolean(bool flag) override { return value(flag); }
   bool number_integer(number_integer_t number) override { return value(number); }
@@ -147,9 +152,10 @@ class TokenizerFile final : public JsonEvents {
     return &place->second;
   }
 
-  // The document keeps a null for a part that goes to the files.
+  // The document keeps a null for a part that goes to the files, so that it cannot come twice.
   bool enter(Part part) {
     store(nullptr);
+    (part == Part::kVocabulary ? has_vocabulary_ : has_merges_) = true;
     part_ = part;
     return true;
   }
@@ -200,6 +206,8 @@ class TokenizerFile final : public JsonEvents {
   json* model_ = nullptr;
   std::string key_;
   Part part_ = Part::kRest;
+  bool has_vocabulary_ = false;
+  bool has_merges_ = false;
   bool in_pair_ = false;
   std::array<std::string_view, 2> pair_;
   size_t pair_texts_ = 0;
@@ -218,11 +226,6 @@ void require_supported(const JsonObject& root) {
   if (type != "BPE") {
     fail("{}: a tokenizer model of type {} is not supported, only byte-level BPE", where,
          printable(type));
-  }
-  for (const auto& [part, kind] : {std::pair{"vocab", "an object"}, {"merges", "an array"}}) {
-    if (!model.value().contains(part) || model.contains(part)) {
-      fail("{}: model.{} is missing or not {}", where, part, kind);
-    }
   }
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.string(affix, "").empty()) fail("{}: model.{} is not supported", where, affix);
@@ -289,6 +292,7 @@ void parse_tokenizer_json(std::string_view text, const std::string& where, BpeFi
   reader.run();
   const JsonObject root(std::move(reader).rest(), where);
   require_supported(root);
+  reader.require_parts();
   const auto added = root.value().find("added_tokens");
   if (added == root.value().end() || added->is_null()) return;
   if (!added->is_array()) fail("{}: added_tokens is not an array", where);

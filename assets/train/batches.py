@@ -15,7 +15,8 @@ from text import Encoder
 
 GRID = 8  # patches a side
 IMAGE_ROWS = GRID * GRID - 1
-SHORT_ANSWER_WEIGHT = 2.0  # captions have many more tokens; this keeps the others from drowning
+# What a token of an answer counts for: captions have many tokens, colours and places are hard to learn.
+WEIGHTS = {"what": 2.0, "colour": 5.0, "count": 3.0, "where": 5.0, "yesno": 3.0, "caption": 1.0}
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Turns:
 
     ids: Tensor  # int64 [B, T − image rows]
     positions: Tensor  # int64 [B, T]
-    mask: Tensor  # bool [B, 1, T, P + T]: who sees whom
+    mask: Tensor  # float [B, 1, T, P + T]: 0 where a row may look, −∞ where it may not
     targets: Tensor  # int64 [B, T]: the id that follows, −100 where nothing is to be learnt
     weights: Tensor  # float [B, T]
     owner: Tensor  # int64 [B, T]: which question a row belongs to; −1 for image and padding
@@ -108,11 +109,10 @@ def pack_turns(asked: list[list[scenes.Question]], encoder: Encoder, conversatio
         for number, q in enumerate(turns):
             given, learnt = encoder.turn(str(q["question"]), str(q["answer"]), first=number == 0 or not conversation)
             n, m = len(given), len(learnt)
-            weight = 1.0 if q["type"] == "caption" else SHORT_ANSWER_WEIGHT
             start = prefix + IMAGE_ROWS + (len(row[0]) if conversation else 0)
             row[0] += [*given, *learnt]
             row[1] += [-100] * (n - 1) + [*learnt, -100]
-            row[2] += [weight] * (n + m)
+            row[2] += [WEIGHTS[str(q["type"])]] * (n + m)
             row[3] += [number] * (n + m)
             row[4] += range(start, start + n + m)
         for collected, values in zip((ids, targets, weights, owner, positions), row):
@@ -131,7 +131,8 @@ def pack_turns(asked: list[list[scenes.Question]], encoder: Encoder, conversatio
         mask = causal.expand(len(asked), -1, -1)
     else:
         mask = causal & (image | (owners[:, :, None] == owners[:, None, :]))
-    before = torch.ones(len(asked), total, prefix, dtype=torch.bool)
+    before = torch.zeros(len(asked), total, prefix)
+    mask = torch.zeros(len(asked), total, total).masked_fill(~mask, float("-inf"))
     return Turns(
         ids=padded(ids, 0, None, torch.int64),
         positions=padded(positions, 0, list(range(prefix, prefix + IMAGE_ROWS)), torch.int64),

@@ -11,6 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model import TextConfig, TinyLlava, VisionConfig
+from scenes import COLOUR_NAMES, KINDS
+
+# Shown to whoever asks this model something.
+NOTE = (
+    f"The demo model knows drawn scenes only: 1 to 4 of {', '.join(KINDS[:-1])} and {KINDS[-1]}, "
+    f"in {', '.join(COLOUR_NAMES[:-1])} or {COLOUR_NAMES[-1]}. Photographs need a larger model (-m)."
+)
 
 VISION = "vision_tower._vision_tower.vision_model."
 
@@ -51,6 +58,7 @@ def configs(vision: VisionConfig, text: TextConfig, end: int) -> tuple[dict[str,
         "image_token_index": -200,
         "llm_model_name_or_path": "",
         "model_type": "tinyllava",
+        "ocelli_note": NOTE,
         "num_queries": 128,
         "num_resampler_layers": 3,
         "bos_token_id": end,

@@ -93,6 +93,18 @@ class VisionBlock(nn.Module):
         return x + self.mlp(self.layer_norm2(x))
 
 
+def sines(patches: int, width: int) -> Tensor:
+    """A start for the position embedding, [patches, width]: waves along x and along y, of many lengths.
+
+    Attention to a neighbour at a given offset is then easy to learn, and shapes span several patches.
+    """
+    side = int(patches**0.5)
+    frequencies = torch.pi * 2.0 ** torch.linspace(-2, 3, width // 4) / side
+    angles = torch.outer(torch.arange(side).float(), frequencies)
+    along = torch.cat((angles.sin(), angles.cos()), 1)
+    return 0.4 * torch.cat((along.repeat(side, 1), along.repeat_interleave(side, 0)), 1)
+
+
 class VisionTower(nn.Module):
     """Pixels [B, 3, S, S] in [−1, 1] → patch features [B, patches, H]."""
 
@@ -189,6 +201,7 @@ class TinyLlava(nn.Module):
         )
         self.language_model = Phi(text)
         self.apply(self._initialise)
+        self.vision_tower.position_embedding.weight.data.copy_(sines(vision.patches, vision.hidden_size))
         for name, weight in self.named_parameters():  # keep the stream's variance from growing with depth
             if name.endswith(("out_proj.weight", "dense.weight", "fc2.weight")):
                 weight.data.mul_(0.4)
@@ -199,7 +212,7 @@ class TinyLlava(nn.Module):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.5 if module.num_embeddings > 64 else 0.2)
+            nn.init.normal_(module.weight, std=0.5)
 
     def image_rows(self, features: Tensor) -> Tensor:
         """Tower features [B, patches, H] → decoder rows [B, patches − 1, H]: "patch" drops the first."""

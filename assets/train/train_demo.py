@@ -10,6 +10,7 @@ last checkpoint when the same command is given again. See README.md for what to 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
 from contextlib import nullcontext
@@ -18,6 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo
+import torch._inductor.config
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,11 +54,12 @@ class PatchHeads(nn.Module):
         """The loss, and the part of the things' patches whose kind and colour are both right."""
         kind, colour, boxes, same_kind, same_colour, total = self(features)
 
-        def classify(logits: Tensor, label: Tensor) -> Tensor:
-            return F.cross_entropy(logits.flatten(0, 1), label.flatten())
+        def classify(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+            return F.cross_entropy(logits.flatten(0, 1), label.flatten(), weight)
 
         things = labels.kind > 0
-        loss = classify(kind, labels.kind) + classify(colour, labels.colour)
+        rarer = torch.tensor([0.1] + [1.0] * len(scenes.KINDS))  # five patches of six are background
+        loss = 2 * classify(kind, labels.kind, rarer) + classify(colour, labels.colour)
         loss = loss + 10 * F.smooth_l1_loss(boxes[things], labels.boxes[things], beta=0.05)
         loss = loss + 0.5 * (classify(same_kind, labels.same_kind) + classify(same_colour, labels.same_colour))
         loss = loss + 0.5 * classify(total, labels.total)
@@ -81,14 +87,22 @@ class Plan:
 def compile_blocks() -> None:
     """Lets TorchInductor fuse what lies between the matrices; it needs a C++ compiler and a minute or two."""
     torch._dynamo.config.cache_size_limit = 64
+    torch._inductor.config.cpp.threads = 1
     for block in (VisionBlock, PhiBlock):
         block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
 
 
 class Run:
-    def __init__(self, args: argparse.Namespace) -> None:
+    """One of the processes that train together: each takes its share of every batch, then gradients are averaged.
+
+    Processes of one thread wait for one another once a step; threads would wait at every operation, which is slow
+    on a machine that has other things to do.
+    """
+
+    def __init__(self, args: argparse.Namespace, rank: int) -> None:
         torch.manual_seed(args.seed)
-        torch.set_num_threads(args.threads)
+        torch.set_num_threads(1)
+        self.rank = rank
         if args.compile:
             compile_blocks()
         self.args = args
@@ -113,10 +127,6 @@ class Run:
     def precision(self) -> torch.autocast | nullcontext[None]:
         return torch.autocast("cpu", torch.bfloat16) if self.args.bf16 else nullcontext()
 
-    def indices(self, size: int) -> np.ndarray:
-        """Scenes of a step; drawn from the step's number, so that a resumed run is the same run."""
-        return np.random.default_rng((self.args.seed, self.step)).integers(0, len(self.pixels), size)
-
     def turn_loss(self, features: Tensor, turns: batches.Turns) -> tuple[Tensor, Tensor]:
         """The loss over answers, and for every learnt row whether the right token came first."""
         logits, rows = self.answer_logits(features, turns)
@@ -138,8 +148,10 @@ class Run:
         """One step; the loss over answers, the share of answer tokens right, the share of patches right."""
         plan, args = self.plan, self.args
         vision_only = self.step < plan.vision_steps
-        chosen = self.indices(args.vision_batch if vision_only else args.batch)
-        rng = np.random.default_rng((args.seed, self.step, 1))
+        # Drawn from the step's number, so that a resumed run is the same run.
+        rng = np.random.default_rng((args.seed, self.step, self.rank))
+        size = args.vision_batch if vision_only else args.batch
+        chosen = np.sort(rng.integers(0, len(self.pixels), size // args.processes))
         pixels, things = batches.augment(self.pixels[chosen], self.things[chosen], rng)
         labels = batches.label_patches(things)
         with self.precision():
@@ -147,7 +159,7 @@ class Run:
             loss, seen = self.heads.loss(features, labels)
             answer_loss, right = 0.0, 0.0
             if not vision_only:
-                talk = random.Random(f"{args.seed} {self.step}")
+                talk = random.Random(f"{args.seed} {self.step} {self.rank}")
                 asked = [batches.ask(t, talk) for t in things]
                 turns = batches.pack_turns(asked, self.encoder, conversation=talk.random() < 0.15)
                 from_turns, hits = self.turn_loss(features, turns)
@@ -157,10 +169,22 @@ class Run:
             group["lr"] = plan.rate_at(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.average_gradients()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         self.step += 1
         return answer_loss, right, seen
+
+    def average_gradients(self) -> None:
+        """Over all processes; every one of them then takes the same step."""
+        if self.args.processes == 1:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self.args.processes
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+            gradient.copy_(part.view_as(gradient))
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
@@ -169,7 +193,7 @@ class Run:
         An answer whose every token comes first, given the ones before it, is the answer that greedy decoding gives.
         """
         tally: dict[str, list[bool]] = {}
-        size = self.args.batch
+        size = self.args.batch // self.args.processes  # as in training: nothing new to compile
         for first in range(0, len(self.check_set), size):
             pixels = torch.from_numpy(self.check_pixels[first : first + size])
             asked = self.check_asked[first : first + size]
@@ -203,6 +227,8 @@ class Run:
         start, since = time.time(), np.zeros(4)
         while self.step < plan.steps:
             since += (*self.train_step(), 1)
+            if self.rank > 0:
+                continue
             if self.step % 50 == 0:
                 loss, right, seen = since[:3] / since[3]
                 minutes = (time.time() - start) / 60
@@ -230,33 +256,45 @@ def train_tokenizer(folder: Path) -> None:
     text.train(corpus, folder)
 
 
+def work(rank: int, args: argparse.Namespace) -> None:
+    """The whole life of one process."""
+    if args.processes > 1:
+        dist.init_process_group("gloo", rank=rank, world_size=args.processes)
+    run = Run(args, rank)
+    if run.checkpoint.exists():
+        run.resume(run.checkpoint)
+    run.go()
+    if args.processes > 1:
+        dist.destroy_process_group()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the demo model.")
     parser.add_argument("--work", type=Path, required=True, help="a folder for pictures and checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="where the model goes")
     parser.add_argument("--scenes", type=int, default=120_000)
-    parser.add_argument("--vision-steps", type=int, default=1500, help="steps of the tower alone, by patch labels")
+    parser.add_argument("--vision-steps", type=int, default=2000, help="steps of the tower alone, by patch labels")
     parser.add_argument("--steps", type=int, default=10_000, help="steps in all")
-    parser.add_argument("--decay-steps", type=int, default=2500, help="the last steps, over which the rate falls")
+    parser.add_argument("--decay-steps", type=int, default=4000, help="the last steps, over which the rate falls")
     parser.add_argument("--vision-batch", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--patch-weight", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--patch-weight", type=float, default=0.2)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--save-every", type=int, default=1000)
     parser.add_argument("--check-scenes", type=int, default=160)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if not (args.out / "vocab.json").exists():
         train_tokenizer(args.out)
     if not (args.work / "pool" / "pixels.npy").exists():
-        pool.build(args.work / "pool", TRAIN_SEED, args.scenes, args.threads)
-    run = Run(args)
-    if run.checkpoint.exists():
-        run.resume(run.checkpoint)
-    run.go()
+        pool.build(args.work / "pool", TRAIN_SEED, args.scenes, args.processes)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29531")
+    mp.spawn(work, (args,), nprocs=args.processes)
 
 
 if __name__ == "__main__":

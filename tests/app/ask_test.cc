@@ -67,7 +67,8 @@ TEST(Ask, TraceIsAPerfettoFile) {
   const Finished run = run_ocelli("ask -q --trace " + path + " " + picture() + " 'What is there?'");
   ASSERT_EQ(run.code, 0) << run.err;
   size_t linear = 0;
-  for (const json& event : json::parse(read_file(path))["traceEvents"]) {
+  const json trace = json::parse(read_file(path));
+  for (const json& event : trace["traceEvents"]) {
     linear += event["name"] == "linear" && event["ph"] == "X" && event["dur"] >= 0 ? 1 : 0;
   }
   EXPECT_GT(linear, 20U);

@@ -24,7 +24,9 @@ TEST(Printable, LeavesTextAloneAndEscapesTheRest) {
   EXPECT_EQ(printable(""), "");
   EXPECT_EQ(printable("a word, \xC3\xA9\xE2\x82\xAC\xF0\x9F\x90\x9F"),
             "a word, \xC3\xA9\xE2\x82\xAC\xF0\x9F\x90\x9F");
-  EXPECT_EQ(printable("\xC2\x9B" "31m"), "\\xc2\\x9b31m");  // C1
+  EXPECT_EQ(printable("\xC2\x9B"
+                      "31m"),
+            "\\xc2\\x9b31m");  // C1
   EXPECT_EQ(printable(std::string_view("\0\n\x1B[31m\x7F", 8)), "\\x00\\x0a\\x1b[31m\\x7f");
 }
 

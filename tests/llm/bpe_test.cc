@@ -134,6 +134,20 @@ TEST(Bpe, TokensStandForBytesAndOutsideTheByteMapForThemselves) {
   EXPECT_EQ(tokenizer.token_bytes(8), "a b");
 }
 
+TEST(Bpe, AddedTokensStandForThemselves) {
+  json content = small_tokenizer_json();
+  const json accented = {{"id", 6}, {"content", "\u00e9"}};  // in the byte map this is byte 0xE9
+  content["added_tokens"].push_back(accented);
+  const auto tokenizer = tokenizer_of(content);
+  EXPECT_EQ(tokenizer.token_bytes(6), "\u00e9");
+  EXPECT_EQ(tokenizer.encode("a\u00e9", SpecialTokens::kPlain), (Ids{0, 6}));
+  // It is not the token of that byte, which "\u9999" begins with.
+  EXPECT_TRUE(holds(error_of([&] { tokenizer.encode("\u9999", SpecialTokens::kPlain); }),
+                    "no token for the byte 0xe9"));
+  content["model"]["vocab"]["\u00e9"] = 6;
+  EXPECT_TRUE(holds(error_of([&] { tokenizer_of(content); }), "is both an added one"));
+}
+
 TEST(Bpe, WithoutATokenThatEndsAnAnswerThereIsNone) {
   json content = small_tokenizer_json();
   content["added_tokens"] = json::array();

@@ -64,7 +64,7 @@ TEST_F(WritePng, ADeviceIsWrittenNotReplaced) {
 
 TEST_F(WritePng, AMissingFolderIsAnError) {
   EXPECT_EQ(error_of([&] { write_png(test_picture(2, 2), path("no/a.png")); }),
-            path("no/a.png") + ": cannot be created: No such file or directory");
+            path("no/a.png") + ": cannot be written: No such file or directory");
   EXPECT_EQ(count(), 0);
 }
 

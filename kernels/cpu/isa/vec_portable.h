@@ -27,7 +27,11 @@ struct VecPortable {
   template <typename T>
   static V load_partial(const T* p, int n) {
     V v = zero();
-    for (int i = 0; i < n; ++i) v[i] = widen(p[i]);
+    for (int i = 0; i < n; ++i) {
+      T value;  // copied out: weights stand where the file has them, at any address
+      std::memcpy(&value, p + i, sizeof value);
+      v[i] = widen(value);
+    }
     return v;
   }
   static V load(const float* p) {

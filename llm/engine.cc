@@ -1,6 +1,7 @@
 #include "llm/engine.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -44,7 +45,9 @@ int Engine::past(int sequence) const {
 
 int Engine::room(int sequence) const {
   const Sequence& s = sequences_[sequence];
-  return decoder_.limits().capacity - s.past - (s.pending >= 0 ? 1 : 0);
+  int waiting = s.pending >= 0 ? 1 : 0;
+  for (size_t i = s.piece; i < s.prompt.size(); ++i) waiting += s.prompt[i].size();
+  return decoder_.limits().capacity - s.past - waiting + s.piece_begin;
 }
 
 void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
@@ -63,14 +66,15 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
         decoder_.limits().capacity - room(sequence), size, options.max_tokens,
         decoder_.limits().capacity);
   }
-  if (s.pending >= 0) prompt.insert(prompt.begin(), {{std::exchange(s.pending, -1)}, {}});
   for (const ContextPiece& piece : prompt) {
     s.history.insert(s.history.end(), piece.tokens.begin(), piece.tokens.end());
   }
   s.history.reserve(s.history.size() + options.max_tokens);
-  s.prompt = std::move(prompt);
+  // What an earlier stop() left behind goes first.
+  s.prompt.erase(s.prompt.begin(), s.prompt.begin() + static_cast<int64_t>(s.piece));
   s.piece = 0;
-  s.piece_begin = 0;
+  if (s.pending >= 0) s.prompt.push_back({{std::exchange(s.pending, -1)}, {}});
+  std::ranges::move(prompt, std::back_inserter(s.prompt));
   s.generated = 0;
   s.options = options;
   s.sampler.emplace(options.sampler, decoder_.vocab_size());
@@ -78,11 +82,7 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
 }
 
 void Engine::stop(int sequence) {
-  Sequence& s = sequences_[sequence];
-  // A prompt that was not run to its end is forgotten.
-  s.active = false;
-  s.prompt.clear();
-  s.piece = 0;
+  sequences_[sequence].active = false;
 }
 
 bool Engine::busy() const {

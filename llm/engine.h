@@ -65,7 +65,8 @@ class Engine {
   // token. Throws host::Error when prompt and max_tokens exceed room().
   void submit(int sequence, std::vector<ContextPiece> prompt, const GenerationOptions& options);
 
-  // Stops generating; what was generated stays in the context.
+  // Stops generating. What was generated stays in the context, and a prompt that was not run to its
+  // end is run with the next one.
   void stop(int sequence);
 
   // True while a sequence has something to do.

@@ -172,6 +172,28 @@ TEST(Ask, MaxTokensAndStopStringsEndTheAnswer) {
   EXPECT_EQ(stopped["answer"].get<std::string>().find(' '), std::string::npos);
 }
 
+// A temperature at which nothing makes sense, and so goes on for a long time.
+constexpr const char* kEndless =
+    " --backend reference --temperature 90 --top-k 0 --max-tokens 400 --seed 1 ";
+
+TEST(Ask, CtrlCEndsASingleAnswerWith130) {
+  const Finished run = run_ocelli("ask -q " + picture() + " 'What is there?'" + kEndless, "",
+                                  "timeout --preserve-status -s INT 1.5");
+  EXPECT_EQ(run.code, 130) << run.err;
+}
+
+TEST(Ask, CtrlCEndsTheAnswerNotTheConversation) {
+  const Finished run =
+      run_ocelli("ask -i -q --json " + picture() + kEndless, "What is there?\nHow many?\n",
+                 "timeout --preserve-status -s INT 1.5");
+  EXPECT_EQ(run.code, 0) << run.err;
+  const size_t second = run.out.find('\n') + 1;
+  const json stopped = json::parse(run.out.substr(0, second));
+  EXPECT_EQ(stopped["finish"], "interrupted");
+  EXPECT_LT(stopped["tokens"]["generated"], 400);
+  EXPECT_NE(json::parse(run.out.substr(second))["finish"], "interrupted");
+}
+
 TEST(Eval, ScoresInAllAndByType) {
   const TemporaryFolder folder;
   fs::copy(demo_picture(), folder / "a.png");

@@ -16,7 +16,7 @@ from text import Encoder
 GRID = 8  # patches a side
 IMAGE_ROWS = GRID * GRID - 1
 # What a token of an answer counts for: captions have many tokens, colours and places are hard to learn.
-WEIGHTS = {"what": 2.0, "colour": 5.0, "count": 3.0, "where": 5.0, "yesno": 3.0, "caption": 1.0}
+WEIGHTS = {"what": 2.0, "colour": 5.0, "count": 3.0, "where": 5.0, "yesno": 3.0, "caption": 2.0}
 
 
 @dataclass
@@ -29,6 +29,9 @@ class PatchLabels:
     same_kind: Tensor  # how many things of this kind there are, less one
     same_colour: Tensor
     total: Tensor  # how many things in the picture, less one
+    mention: Tensor  # the place of this thing in the caption: first, second …
+    row: Tensor  # the row it is in, from the top
+    rows: Tensor  # how many rows there are, less one
 
 
 @dataclass
@@ -66,6 +69,18 @@ def augment(pixels: np.ndarray, things: np.ndarray, rng: np.random.Generator) ->
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8), things
 
 
+def caption_places(things: np.ndarray) -> np.ndarray:
+    """For one scene's things, [4, 6]: place in the caption, row, rows less one, [4, 3]."""
+    places = np.zeros((len(things), 3), dtype=np.float32)
+    scene = pool.unpack(things)
+    lines = scenes.layout(scene.things)
+    assert lines is not None
+    for place, thing in enumerate(scenes.order_of_mention(lines)):
+        row = next(i for i, line in enumerate(lines) if any(t is thing for t in line))
+        places[next(i for i, t in enumerate(scene.things) if t is thing)] = place, row, len(lines) - 1
+    return places
+
+
 def label_patches(things: np.ndarray) -> PatchLabels:
     """Labels from the things' boxes, [B, 4, 6]: a patch belongs to the box that covers its centre."""
     middle = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
@@ -84,6 +99,7 @@ def label_patches(things: np.ndarray) -> PatchLabels:
         return ((values == values.transpose(0, 2, 1)) & present.transpose(0, 2, 1)).sum(2) - 1
 
     kinds, colours = things[:, :, 0], things[:, :, 1]
+    places = np.stack([caption_places(t) for t in things])
     boxes = np.take_along_axis(things[:, :, 2:], which[:, :, None], 1)
     total = np.repeat((kinds >= 0).sum(1, keepdims=True) - 1, GRID * GRID, 1)
     return PatchLabels(
@@ -93,6 +109,9 @@ def label_patches(things: np.ndarray) -> PatchLabels:
         same_kind=per_patch(same(kind), -100),
         same_colour=per_patch(same(colour), -100),
         total=torch.from_numpy(total.astype(np.int64)),
+        mention=per_patch(places[:, :, 0], -100),
+        row=per_patch(places[:, :, 1], -100),
+        rows=torch.from_numpy(np.repeat(places[:, :1, 2], GRID * GRID, 1).astype(np.int64)),
     )
 
 

@@ -363,7 +363,7 @@ def place(names: list[tuple[str, str]], aspect: float, rng: random.Random) -> li
     return things
 
 
-def rows(things: list[Thing] | tuple[Thing, ...]) -> list[list[Thing]] | None:
+def rows(things: tuple[Thing, ...]) -> list[list[Thing]] | None:
     """The things as rows from top to bottom, each from left to right; None where that is not plain to see."""
     by_height = sorted(things, key=lambda t: t.y)
     result = [[by_height[0]]]
@@ -382,12 +382,27 @@ def rows(things: list[Thing] | tuple[Thing, ...]) -> list[list[Thing]] | None:
     return result
 
 
-def pair_layout(things: tuple[Thing, ...]) -> list[list[Thing]]:
-    """Two things side by side (one row) or one above the other (two rows)."""
+def layout(things: tuple[Thing, ...]) -> list[list[Thing]] | None:
+    """What a caption goes by: rows; but two things are plainly side by side or one above the other."""
+    if len(things) != 2:
+        return rows(things)
     a, b = things
     if relation(a, b) in ("left", "right"):
         return [sorted(things, key=lambda t: t.x)]
-    return [[t] for t in sorted(things, key=lambda t: t.y)]
+    return [[t] for t in sorted(things, key=lambda t: t.y)] if relation(a, b) else None
+
+
+def order_of_mention(layout: list[list[Thing]]) -> list[Thing]:
+    """The things in the order in which a caption names them."""
+
+    def told(row: list[Thing]) -> list[Thing]:
+        return [row[1], row[0], row[2]] if len(row) == 3 else row
+
+    if len(layout) > 2:
+        return [t for row in layout for t in row]
+    if len(layout) == 2 and len(layout[0]) == 1 and len(layout[1]) > 1:
+        return told(layout[1]) + layout[0]
+    return told(layout[0]) + [t for row in layout[1:] for t in row]
 
 
 def make_scene(rng: random.Random) -> Scene:
@@ -400,9 +415,7 @@ def make_scene(rng: random.Random) -> Scene:
     names = choose_names(count, rng)
     while True:
         things = place(names, width / height, rng)
-        if things is None:
-            continue
-        if relation(*things) is not None if count == 2 else rows(things) is not None:
+        if things is not None and layout(tuple(things)) is not None:
             break
     horizon = None
     style = rng.random()
@@ -432,8 +445,8 @@ def scene_rng(seed: int, index: int, purpose: str = "scene") -> random.Random:
 
 def caption(scene: Scene) -> str:
     """One English sentence that names every thing and its colour; scenes that look alike get the same one."""
-    layout = pair_layout(scene.things) if len(scene.things) == 2 else rows(scene.things)
-    assert layout is not None
+    lines = layout(scene.things)
+    assert lines is not None
     named: set[str] = set()
 
     def a(thing: Thing) -> str:
@@ -473,19 +486,19 @@ def caption(scene: Scene) -> str:
 
     if len(scene.things) == 1:
         sentence = f"{a(scene.things[0])} {does(scene.things[0])} alone"
-    elif len(layout) == 1:
-        sentence = row_sentence(layout[0])
-    elif len(layout) > 2:
-        top, bottom = layout[0], layout[-1]
-        middle = [t for row in layout[1:-1] for t in row]
+    elif len(lines) == 1:
+        sentence = row_sentence(lines[0])
+    elif len(lines) > 2:
+        top, bottom = lines[0], lines[-1]
+        middle = [t for row in lines[1:-1] for t in row]
         verb = "are" if len(top) > 1 and top[0].name == top[1].name else "is"
         sentence = f"there {verb} {listed(top)} at the top, {listed(middle)} in the middle and {listed(bottom)} at the bottom"
-    elif len(layout[0]) == 1 and len(layout[1]) == 1:
-        sentence = f"{a(layout[0][0])} {does(layout[0][0])} above {a(layout[1][0])}"
-    elif len(layout[0]) == 1:
-        sentence = f"{row_sentence(layout[1])} under {a(layout[0][0])}"
+    elif len(lines[0]) == 1 and len(lines[1]) == 1:
+        sentence = f"{a(lines[0][0])} {does(lines[0][0])} above {a(lines[1][0])}"
+    elif len(lines[0]) == 1:
+        sentence = f"{row_sentence(lines[1])} under {a(lines[0][0])}"
     else:
-        sentence = f"{row_sentence(layout[0])} above {listed(layout[1])}"
+        sentence = f"{row_sentence(lines[0])} above {listed(lines[1])}"
     return sentence[0].upper() + sentence[1:] + "."
 
 

@@ -44,7 +44,7 @@ class PatchHeads(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
-        self.sizes = [len(scenes.KINDS) + 1, len(scenes.COLOUR_NAMES), 4, 4, 4, 4]
+        self.sizes = [len(scenes.KINDS) + 1, len(scenes.COLOUR_NAMES), 4, 4, 4, 4, 4, 4, 4]
         self.out = nn.Linear(hidden, sum(self.sizes))
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -52,7 +52,7 @@ class PatchHeads(nn.Module):
 
     def loss(self, features: Tensor, labels: batches.PatchLabels) -> tuple[Tensor, float]:
         """The loss, and the part of the things' patches whose kind and colour are both right."""
-        kind, colour, boxes, same_kind, same_colour, total = self(features)
+        kind, colour, boxes, same_kind, same_colour, total, mention, row, rows = self(features)
 
         def classify(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
             return F.cross_entropy(logits.flatten(0, 1), label.flatten(), weight)
@@ -62,7 +62,8 @@ class PatchHeads(nn.Module):
         loss = 2 * classify(kind, labels.kind, rarer) + classify(colour, labels.colour)
         loss = loss + 10 * F.smooth_l1_loss(boxes[things], labels.boxes[things], beta=0.05)
         loss = loss + 0.5 * (classify(same_kind, labels.same_kind) + classify(same_colour, labels.same_colour))
-        loss = loss + 0.5 * classify(total, labels.total)
+        loss = loss + 0.5 * classify(total, labels.total) + 0.5 * classify(rows, labels.rows)
+        loss = loss + classify(mention, labels.mention) + 0.5 * classify(row, labels.row)
         right = (kind.argmax(-1) == labels.kind) & (colour.argmax(-1) == labels.colour)
         return loss, right[things].float().mean().item()
 

@@ -2,6 +2,9 @@
 // tests/reference/make_demo_goldens.py), on every instruction set and on the emulated device.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "app/conversation.h"
 #include "app/pipeline.h"
 #include "host/json.h"
@@ -60,6 +63,34 @@ TEST(DemoGolden, PromptIdsAreTheReferences) {
         pipeline.prompts().first_turn(golden["question"].get<std::string>(), 1);
     EXPECT_EQ(llm::flatten(prompt), golden["prompt_ids"].get<std::vector<int32_t>>());
   }
+}
+
+// The largest difference between a tensor and a golden of its shape, over the golden's largest
+// value.
+float relative_error(kernels::Ops& ops, const kernels::Tensor& found,
+                     const kernels::HostTensor& golden) {
+  std::vector<float> expected(golden.elements());
+  kernels::convert_to_f32(golden.dtype, golden.data, golden.elements(), expected.data());
+  std::vector<float> values(static_cast<size_t>(found.rows) * found.cols);
+  EXPECT_EQ(values.size(), expected.size()) << golden.name;
+  ops.read(found, values);
+  float largest = 0;
+  float difference = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    largest = std::max(largest, std::fabs(expected[i]));
+    difference = std::max(difference, std::fabs(expected[i] - values[i]));
+  }
+  return difference / largest;
+}
+
+TEST(DemoGolden, TheImageRowsAreTheReferences) {
+  const auto golden = kernels::Checkpoint::open(source_path("tests/golden/demo.safetensors"));
+  Pipeline pipeline(source_path("assets/demo"), {});
+  const vision::Image image =
+      vision::read_image(source_path(demo_golden()[0]["image"].get<std::string>()).string());
+  Timings timings;
+  const kernels::Tensor rows = pipeline.encode(pipeline.preprocess(image), timings);
+  EXPECT_LT(relative_error(pipeline.ops(), rows, golden.tensors().at("connector.0")), 2e-5F);
 }
 
 TEST(DemoGolden, TheCpuBackendSays64TokensOn20QuestionsAsTheReferenceDoes) {

@@ -29,13 +29,7 @@ struct AskOptions {
   int batch = 8;
   bool interactive = false;
   bool as_json = false;
-  bool no_exif = false;
-
-  vision::DecodeOptions decode() const {
-    vision::DecodeOptions options;
-    options.honour_exif = !no_exif;
-    return options;
-  }
+  vision::DecodeOptions decode;
 };
 
 // What became of an answer, for people.
@@ -57,7 +51,7 @@ void run_to_end(Pipeline& pipeline, Conversation& conversation, const Show& show
       conversation.interrupt();
       break;
     }
-    for (const llm::Output& output : pipeline.step()) show(conversation.accept(output));
+    for (const llm::Output& output : pipeline.engine().step()) show(conversation.accept(output));
   }
   show(conversation.finish());
 }
@@ -80,16 +74,29 @@ void dump_inputs(const AskOptions& options, const Pipeline& pipeline, const Pict
     if (!options.model.quiet) {
       const vision::Image& image = pictures.images[i];
       const bool padded = pipeline.config().vision->aspect == AspectRatio::kPad;
-      note(fmt::format("{}: {}x{} picture{}, {} to {}x{} (bicubic)", target.string(), image.width,
-                       image.height, options.no_exif ? " as stored" : " turned as EXIF says",
-                       padded ? "padded to a square and scaled" : "stretched", seen.width,
-                       seen.height));
+      note(fmt::format(
+          "{}: {}x{} picture{}, {} to {}x{} (bicubic)", target.string(), image.width, image.height,
+          options.decode.honour_exif ? " (upright by its EXIF)" : " as stored",
+          padded ? "padded to a square and scaled" : "stretched", seen.width, seen.height));
     }
   }
 }
 
+// The line end that comes with a line is no part of the question.
+void strip_line_end(std::string& text) {
+  while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+}
+
 std::string question_text(const std::string& argument) {
-  return argument == "-" ? read_stdin() : argument;
+  if (argument != "-") return argument;
+  std::string text = read_stdin();
+  strip_line_end(text);
+  return text;
+}
+
+bool is_file(const std::string& path) {
+  std::error_code ignored;  // a question may be anything, too long a name for one thing
+  return std::filesystem::exists(path, ignored);
 }
 
 void ask_once(AskOptions& options) {
@@ -99,13 +106,17 @@ void ask_once(AskOptions& options) {
   if (std::ranges::count(options.arguments, "-") > 1) {
     throw UsageError("standard input can be one picture or the question, not more");
   }
+  if (paths.empty() && is_file(last)) {
+    throw UsageError(fmt::format("ask what about {}? The question comes last", last));
+  }
+  const AnswerOptions answer_options = options.sampling.get();
   const std::string question = question_text(last);
-  const Pictures pictures = read_pictures(paths, options.decode());
+  const Pictures pictures = read_pictures(paths, options.decode);
   Pipeline pipeline = options.model.open(1);
   dump_inputs(options, pipeline, pictures);
   Conversation conversation(pipeline);
   catch_interrupts();
-  conversation.ask(question, pictures, options.sampling.get());
+  conversation.ask(question, pictures, answer_options);
   run_to_end(pipeline, conversation, [&](const std::string& text) {
     if (!options.as_json && !text.empty()) print(text);
   });
@@ -124,36 +135,39 @@ void ask_once(AskOptions& options) {
 bool read_question(const AskOptions& options, std::string& question) {
   while (true) {
     const bool prompt = stdin_is_terminal() && !options.model.quiet;
-    if (prompt) print("> ");
+    if (prompt) prompt_for_line("> ");
     clear_interrupt();
     if (!std::getline(std::cin, question)) {
-      if (prompt) print("\n");
+      if (prompt) prompt_for_line("\n");
       return false;
     }
+    strip_line_end(question);
     if (question.find_first_not_of(" \t\r") != std::string::npos) return true;
   }
 }
 
-// Under -i the last argument is the first question, unless it names a file.
+// Under -i the last argument is the first question when it cannot be a picture: it is no file, and
+// has a space in it, as names seldom and questions mostly have.
 void converse(AskOptions& options) {
+  const AnswerOptions answer_options = options.sampling.get();
   std::vector<std::string> paths = options.arguments;
   std::string question;
-  if (!paths.empty() && paths.back() != "-" && !std::filesystem::exists(paths.back())) {
+  if (!paths.empty() && paths.back().find(' ') != std::string::npos && !is_file(paths.back())) {
     question = paths.back();
     paths.pop_back();
   }
   if (std::ranges::count(paths, "-") > 0) {
     throw UsageError("in a conversation standard input is for the questions");
   }
-  Pictures pictures = read_pictures(paths, options.decode());
+  Pictures pictures = read_pictures(paths, options.decode);
   Pipeline pipeline = options.model.open(1);
   dump_inputs(options, pipeline, pictures);
   Conversation conversation(pipeline);
   catch_interrupts();
   while (!question.empty() || read_question(options, question)) {
-    // One bad question does not end the conversation.
+    // To a person, one bad question does not end the conversation; to a script it is a failure.
     try {
-      conversation.ask(question, pictures, options.sampling.get());
+      conversation.ask(question, pictures, answer_options);
     } catch (const host::Error& error) {
       if (!stdin_is_terminal()) throw;
       note(fmt::format("ocelli: {}", error.what()));
@@ -173,31 +187,33 @@ void converse(AskOptions& options) {
 
 void ask_many(AskOptions& options) {
   if (!options.arguments.empty()) throw UsageError("--jsonl takes its questions from the file");
-  const std::vector<std::string> lines = read_lines(options.jsonl);
+  const AnswerOptions answer_options = options.sampling.get();
   std::vector<Question> questions;
   std::vector<json> objects;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    QuestionLine line = parse_question_line(lines[i], i + 1, options.jsonl);
+  for (const Line& text : read_lines(options.jsonl)) {
+    QuestionLine line = parse_question_line(text, options.jsonl);
     questions.push_back(std::move(line.question));
     objects.push_back(std::move(line.object));
   }
   Pipeline pipeline = options.model.open(options.batch);
   catch_interrupts();
   size_t failed = 0;
-  const bool whole = answer_all(pipeline, questions, options.sampling.get(), options.decode(),
-                                [&](size_t index, const Result& result) {
-                                  // The line comes back with its answer: what else stood in it
-                                  // stays.
-                                  json object =
-                                      objects[index].is_object() ? objects[index] : json::object();
-                                  if (result.error.empty()) {
-                                    object.update(to_json(result.answer));
-                                  } else {
-                                    object["error"] = result.error;
-                                    ++failed;
-                                  }
-                                  print(json_line(object));
-                                });
+  const bool whole = answer_all(
+      pipeline, questions, answer_options, options.decode, [&](size_t index, const Result& result) {
+        // The line comes back with its answer: what else stood in it
+        // stays.
+        json object = objects[index].is_object() ? objects[index] : json::object();
+        for (const char* key : {"answer", "finish", "tokens", "timings_ms", "error"}) {
+          object.erase(key);  // what the file expected is not what the model said
+        }
+        if (result.error.empty()) {
+          object.update(to_json(result.answer));
+        } else {
+          object["error"] = result.error;
+          ++failed;
+        }
+        print(json_line(object));
+      });
   options.model.finish(pipeline);
   if (!whole) throw Exit{kInterruptedExit};
   if (failed > 0) host::fail("{} of {} questions failed", failed, questions.size());
@@ -206,6 +222,7 @@ void ask_many(AskOptions& options) {
 void run_ask(AskOptions& options) {
   if (!options.jsonl.empty()) {
     if (options.interactive) throw UsageError("--jsonl and -i exclude each other");
+    if (options.as_json) throw UsageError("--jsonl prints JSON lines anyway: leave --json out");
     if (!options.dump_input.empty())
       throw UsageError("--jsonl and --dump-input exclude each other");
     return ask_many(options);
@@ -236,8 +253,8 @@ void add_ask(CLI::App& program) {
   command->add_flag("--json", options->as_json, "Print one JSON object an answer");
   command->add_option("--dump-input", options->dump_input,
                       "Write the picture as the model sees it (PNG)");
-  command->add_flag("--no-exif", options->no_exif, "Do not turn pictures as their EXIF says");
-  command->add_option("--system", options->model.pipeline.system, "System prompt");
+  command->add_flag("!--no-exif", options->decode.honour_exif,
+                    "Do not turn pictures as their EXIF says");
   options->model.add_to(*command);
   options->sampling.add_to(*command);
   command->footer(

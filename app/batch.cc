@@ -1,13 +1,14 @@
 #include "app/batch.h"
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <new>
 #include <sstream>
 
 #include "app/terminal.h"
 #include "host/error.h"
-#include "host/mapped_file.h"
 
 namespace ocelli::app {
 namespace {
@@ -23,7 +24,7 @@ class Batch {
     while (reported_ < questions_.size()) {
       if (interrupted()) return false;
       admit();
-      for (const llm::Output& output : pipeline_.step()) accept(output);
+      for (const llm::Output& output : pipeline_.engine().step()) accept(output);
       while (!results_.empty() && results_.begin()->first == reported_) {
         done(reported_++, results_.begin()->second);
         results_.erase(results_.begin());
@@ -41,7 +42,7 @@ class Batch {
   // Fills the free places of the engine with the next questions.
   void admit() {
     const size_t places = pipeline_.sequences();
-    while (next_ < questions_.size() && running_.size() < places) {
+    while (next_ < questions_.size() && running_.size() < places && !interrupted()) {
       const size_t index = next_++;
       const Question& question = questions_[index];
       if (!question.error.empty()) {
@@ -54,6 +55,8 @@ class Batch {
         running_.push_back({index, std::move(conversation)});
       } catch (const host::Error& error) {
         results_[index].error = error.what();
+      } catch (const std::bad_alloc&) {
+        results_[index].error = "out of memory";
       }
     }
   }
@@ -64,10 +67,16 @@ class Batch {
     });
     OCELLI_CHECK(found != running_.end(), "sequence {} is nobody's", output.sequence);
     Conversation& conversation = *found->conversation;
-    conversation.accept(output);
-    if (!conversation.finished()) return;
-    conversation.finish();
-    results_[found->index].answer = conversation.answer();
+    Result result;
+    try {
+      conversation.accept(output);
+      if (!conversation.finished()) return;
+      conversation.finish();
+      result.answer = conversation.answer();
+    } catch (const host::Error& error) {
+      result.error = error.what();
+    }
+    results_[found->index] = std::move(result);
     running_.erase(found);
   }
 
@@ -97,19 +106,23 @@ Pictures read_pictures(const std::vector<std::string>& paths, const vision::Deco
   return pictures;
 }
 
-std::vector<std::string> read_lines(const std::string& path) {
-  std::string text;
+std::vector<Line> read_lines(const std::string& path) {
+  std::istringstream text;
+  std::ifstream file;
   if (path == "-") {
-    text = read_stdin();
+    text.str(read_stdin());
   } else {
-    const host::MappedFile file(path);
-    text.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    file.open(path, std::ios::binary);
+    if (!file || std::filesystem::is_directory(path)) host::fail("{}: cannot be read", path);
   }
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
+  std::istream& stream = path == "-" ? static_cast<std::istream&>(text) : file;
+  std::vector<Line> lines;
+  size_t number = 0;
   for (std::string line; std::getline(stream, line);) {
-    if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back(line);
+    ++number;
+    if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back({number, line});
   }
+  if (lines.empty()) host::fail("{}: holds no questions", path == "-" ? "standard input" : path);
   return lines;
 }
 

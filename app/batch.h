@@ -31,9 +31,15 @@ bool answer_all(Pipeline& pipeline, const std::vector<Question>& questions,
 // Reads and times the pictures at `paths`; "-" is standard input.
 Pictures read_pictures(const std::vector<std::string>& paths, const vision::DecodeOptions& decode);
 
-// Lines of JSON objects as text, "-" being standard input. Throws host::Error when the file cannot
-// be read; empty lines are left out.
-std::vector<std::string> read_lines(const std::string& path);
+// A line of a file, with its number from 1 on.
+struct Line {
+  size_t number = 0;
+  std::string text;
+};
+
+// The lines of a file that are not blank, "-" being standard input. Throws host::Error when it
+// cannot be read or has none.
+std::vector<Line> read_lines(const std::string& path);
 
 // `image` as a line of the file `list` means it: relative to that file's folder.
 std::string resolve_image(const std::string& image, const std::string& list);

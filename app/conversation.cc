@@ -26,6 +26,7 @@ const char* name(FinishReason reason) {
       return "stop";
     case FinishReason::kMaxTokens:
       return "length";
+    case FinishReason::kNotFinite:
     case FinishReason::kNone:
       break;
   }
@@ -61,6 +62,7 @@ void Conversation::ask(std::string_view question, const Pictures& pictures,
   answer_.image_rows = vision ? image_count * vision->image_rows() : 0;
   stops_.emplace(options.stop_strings);
   utf8_ = {};
+  begun_ = false;
   llm::GenerationOptions generation;
   generation.max_tokens = choose_max_tokens(answer_.prompt_tokens + answer_.image_rows, options);
   generation.sampler = options.sampler;
@@ -99,16 +101,19 @@ int Conversation::choose_max_tokens(int prompt_rows, const AnswerOptions& option
 }
 
 std::string Conversation::accept(const llm::Output& output) {
+  if (output.finish == FinishReason::kNotFinite) {
+    finished_ = true;
+    throw host::Error(pipeline_.why_not_finite());
+  }
   ++answer_.tokens;
   if (answer_.tokens == 1) answer_.timings.prefill = watch_.lap_ms();
   answer_.timings.generate = answer_.tokens == 1 ? 0 : watch_.elapsed_ms();
   answer_.finish = output.finish;
   if (output.finish != FinishReason::kNone) finished_ = true;
   if (output.finish == FinishReason::kStopToken) return {};
-  std::string text =
-      show(stops_->push(utf8_.push(pipeline_.tokenizer().token_bytes(output.token))));
-  if (stops_->stopped() && !finished_) {
-    pipeline_.engine().stop(sequence_);
+  std::string text = show(utf8_.push(pipeline_.tokenizer().token_bytes(output.token)));
+  if (stops_->stopped()) {
+    if (!finished_) pipeline_.engine().stop(sequence_);
     answer_.finish = FinishReason::kStopToken;
     finished_ = true;
   }
@@ -116,7 +121,10 @@ std::string Conversation::accept(const llm::Output& output) {
 }
 
 std::string Conversation::finish() {
-  return show(stops_->push(utf8_.flush()) + stops_->flush());
+  std::string text = show(utf8_.flush());
+  const std::string held = stops_->flush();
+  answer_.text += held;
+  return text + held;
 }
 
 void Conversation::interrupt() {
@@ -124,11 +132,14 @@ void Conversation::interrupt() {
   finished_ = true;
 }
 
-// The model answers after "ASSISTANT:" with a space first, which is no part of the answer.
+// What of the characters can be shown. The model answers after "ASSISTANT:" with a space first,
+// which is no part of the answer.
 std::string Conversation::show(std::string text) {
-  if (answer_.text.empty()) text.erase(0, text.find_first_not_of(" \t\r\n"));
-  answer_.text += text;
-  return text;
+  if (!begun_) text.erase(0, text.find_first_not_of(" \t\r\n"));
+  begun_ = begun_ || !text.empty();
+  std::string shown = stops_->push(text);
+  answer_.text += shown;
+  return shown;
 }
 
 }  // namespace ocelli::app

@@ -55,7 +55,8 @@ class Conversation {
   // overflow.
   void ask(std::string_view question, const Pictures& pictures, const AnswerOptions& options);
 
-  // Takes a token; returns the text that can be shown now, whole characters.
+  // Takes a token; returns the text that can be shown now, whole characters. Throws host::Error
+  // when the model computed NaN, and is finished then.
   std::string accept(const llm::Output& output);
   // The end of an answer: the text that was held back.
   std::string finish();
@@ -73,6 +74,7 @@ class Conversation {
   int sequence_ = -1;
   bool first_turn_ = true;
   bool finished_ = true;
+  bool begun_ = false;  // the answer's first visible character has come
   Answer answer_;
   llm::Utf8Stream utf8_;
   std::optional<llm::StopMatcher> stops_;

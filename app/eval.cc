@@ -24,6 +24,7 @@ struct EvalOptions {
   SamplingOptions sampling;
   std::string file;
   std::string answers;
+  vision::DecodeOptions decode;
   int batch = 8;
   bool as_json = false;
 };
@@ -112,16 +113,16 @@ class Scores {
 };
 
 void run_eval(EvalOptions& options) {
-  const std::vector<std::string> lines = read_lines(options.file);
-  if (lines.empty()) host::fail("{}: holds no questions", options.file);
+  const std::vector<Line> lines = read_lines(options.file);
   std::vector<Question> questions;
   std::vector<Expected> expected;
   std::vector<json> objects;
   // A benchmark with a broken line would score something else than its author meant.
-  for (size_t i = 0; i < lines.size(); ++i) {
-    QuestionLine line = parse_question_line(lines[i], i + 1, options.file);
+  for (const Line& text : lines) {
+    QuestionLine line = parse_question_line(text, options.file);
     if (!line.question.error.empty()) throw host::Error(line.question.error);
-    expected.push_back(parse_expected(line.object, fmt::format("{}:{}", options.file, i + 1)));
+    expected.push_back(
+        parse_expected(line.object, fmt::format("{}:{}", options.file, text.number)));
     questions.push_back(std::move(line.question));
     objects.push_back(std::move(line.object));
   }
@@ -146,7 +147,7 @@ void run_eval(EvalOptions& options) {
       }
       progress.advance(index + 1);
     };
-    whole = answer_all(pipeline, questions, options.sampling.get(), {}, done);
+    whole = answer_all(pipeline, questions, options.sampling.get(), options.decode, done);
   }
   options.model.finish(pipeline);
   if (!whole) throw Exit{kInterruptedExit};
@@ -172,6 +173,8 @@ void add_eval(CLI::App& program) {
   command->add_option("--batch", options->batch, "Questions answered at once")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+  command->add_flag("!--no-exif", options->decode.honour_exif,
+                    "Do not turn pictures as their EXIF says");
   options->model.add_to(*command);
   options->sampling.add_to(*command);
   command->footer(

@@ -28,14 +28,19 @@ struct Inspection {
   kernels::Checkpoint checkpoint;
   int tokens = 0;
   std::set<std::string> unused;
+  std::string problems;  // tensors that are missing or misshapen, a line each
 };
 
 Inspection inspect(const std::filesystem::path& directory) {
-  Inspection found{ModelConfig::read(directory), open_checkpoint(directory), 0, {}};
+  Inspection found{ModelConfig::read(directory), open_checkpoint(directory), 0, {}, ""};
   found.tokens = llm::load_tokenizer(directory)->size();
   kernels::TensorReader reader(found.checkpoint);
   read_weights(reader, found.config);
-  reader.finish();
+  try {
+    reader.finish();
+  } catch (const host::Error& error) {
+    found.problems = error.what();
+  }
   for (const std::string& name : reader.unused()) found.unused.insert(name);
   return found;
 }
@@ -84,6 +89,7 @@ json to_json(const Inspection& found) {
                  {"bytes", bytes},
                  {"text", text_json(found.config.text)},
                  {"tensors", tensors}};
+  if (!found.problems.empty()) object["problems"] = found.problems;
   if (found.config.vision) object["vision"] = vision_json(*found.config.vision);
   return object;
 }
@@ -105,15 +111,16 @@ std::string to_text(const Inspection& found, const json& object) {
       "{} model, {:.1f} M parameters, {:.1f} MB in {} file{}\n", found.config.model_type,
       object["parameters"].get<double>() / 1e6, object["bytes"].get<double>() / 1e6,
       found.checkpoint.files().size(), found.checkpoint.files().size() == 1 ? "" : "s");
-  if (!found.config.note.empty()) text += found.config.note + "\n";
+  if (!found.config.note.empty()) text += host::printable(found.config.note, 400) + "\n";
   if (object.contains("vision")) text += "vision: " + one_line(object["vision"]) + "\n";
   text += "text: " + one_line(object["text"]) + "\n";
   text += fmt::format("context {} positions, tokenizer of {} tokens\n\n", found.config.context,
                       found.tokens);
   for (const auto& [name, tensor] : found.checkpoint.tensors()) {
-    text += fmt::format("{:<5} {:<18} {:>11}  {}{}\n", kernels::name(tensor.dtype),
-                        kernels::shape_text(tensor.shape), tensor.bytes(), name,
-                        found.unused.contains(name) ? "  (unused)" : "");
+    text +=
+        fmt::format("{:<5} {:<18} {:>11}  {}{}\n", kernels::name(tensor.dtype),
+                    kernels::shape_text(tensor.shape), tensor.bytes(), host::printable(name, 200),
+                    found.unused.contains(name) ? "  (unused)" : "");
   }
   return text;
 }
@@ -123,6 +130,7 @@ void run_inspect(const InspectOptions& options) {
   if (options.verify) found.checkpoint.require_finite();
   const json object = to_json(found);
   print(options.as_json ? json_line(object) : to_text(found, object));
+  if (!found.problems.empty()) throw host::Error(found.problems);
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.get_formatter()->column_width(36);
   program.footer(
-      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
+      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 "
+      "interrupted.\n");
   ocelli::app::add_ask(program);
   ocelli::app::add_eval(program);
   ocelli::app::add_inspect(program);
@@ -51,5 +52,7 @@ int main(int argc, char** argv) {
     return report(error.what(), kFailed);
   } catch (const std::bad_alloc&) {
     return report("out of memory", kFailed);
+  } catch (const std::exception& error) {
+    return report(error.what(), kFailed);
   }
 }

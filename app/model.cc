@@ -159,15 +159,16 @@ fs::path find_model(const std::string& argument) {
   const char* variable = std::getenv("OCELLI_MODEL");
   const std::string chosen = !argument.empty() ? argument : variable ? variable : "";
   if (!chosen.empty()) {
-    if (fs::is_directory(chosen)) return chosen;
+    std::error_code ignored;  // whatever keeps us from looking, there is no model to be read
+    if (fs::is_directory(chosen, ignored)) return chosen;
     host::fail("{}: is not a model directory (it should hold config.json and *.safetensors)",
                host::printable(chosen, 200));
   }
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   const fs::path installed = program.parent_path() / OCELLI_DEMO_FROM_BINARY;
-  if (!error && fs::is_directory(installed)) return fs::canonical(installed);
-  if (fs::is_directory(OCELLI_DEMO_SOURCE)) return OCELLI_DEMO_SOURCE;
+  if (!error && fs::is_directory(installed, error)) return installed.lexically_normal();
+  if (fs::is_directory(OCELLI_DEMO_SOURCE, error)) return OCELLI_DEMO_SOURCE;
   host::fail("no model: give one with -m DIRECTORY or in OCELLI_MODEL");
 }
 

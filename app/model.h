@@ -37,9 +37,8 @@ struct ModelConfig {
   std::string text_prefix;
   int context = 2048;  // positions a conversation may take
 
-  // Reads `directory`/config.json: TinyLLaVA ("tinyllava"), its older form ("tiny_llava_phi"), or
-  // Phi
-  // ("phi"). Throws host::Error for anything else, by name.
+  // Reads `directory`/config.json: TinyLLaVA ("tinyllava"), its older form
+  // ("tiny_llava_phi"), or Phi ("phi"). Throws host::Error for anything else, by name.
   static ModelConfig read(const std::filesystem::path& directory);
 };
 

@@ -19,6 +19,7 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--backend", pipeline.backend.name, "Machine to compute on")
       ->check(CLI::IsMember(kernels::backend_names()))
       ->capture_default_str();
+  command.add_option("--system", pipeline.system, "System prompt");
   command.add_option("--threads", pipeline.backend.threads, "Threads (default: every core)")
       ->check(CLI::Range(1, 1024));
   command.add_option("--kv-cache", kv, "Precision of keys and values")
@@ -37,7 +38,7 @@ Pipeline ModelOptions::open(int sequences) {
   pipeline.sequences = sequences;
   pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
   Pipeline opened(find_model(model), pipeline);
-  if (!quiet && !opened.config().note.empty()) note(opened.config().note);
+  if (!quiet && !opened.config().note.empty()) note(host::printable(opened.config().note, 400));
   return opened;
 }
 
@@ -78,6 +79,12 @@ void SamplingOptions::add_to(CLI::App& command) {
 AnswerOptions SamplingOptions::get() const {
   AnswerOptions options = answer;
   if (max_tokens > 0) options.max_tokens = max_tokens;
+  try {
+    llm::Sampler(options.sampler, 1);
+    llm::StopMatcher(options.stop_strings);
+  } catch (const host::Error& error) {
+    throw UsageError(error.what());
+  }
   return options;
 }
 

@@ -16,7 +16,7 @@ struct ModelOptions {
   std::string kv = "f32";
   bool quiet = false;
 
-  // Adds -m, --backend, --threads, --check, --trace, --kv-cache and --quiet to `command`.
+  // Adds -m, --backend, --threads, --system, --check, --trace, --kv-cache and --quiet to `command`.
   void add_to(CLI::App& command);
 
   // Loads the model, for `sequences` answers at once; a model with a note shows it on stderr.
@@ -31,7 +31,7 @@ struct SamplingOptions {
 
   // Adds --max-tokens, --temperature, --top-p, --top-k, --repetition-penalty, --seed and --stop.
   void add_to(CLI::App& command);
-  // What was asked for.
+  // What was asked for. Throws UsageError when it makes no sense.
   AnswerOptions get() const;
 };
 

@@ -4,7 +4,6 @@
 #include <numeric>
 #include <utility>
 
-#include "app/stopwatch.h"
 #include "host/error.h"
 #include "kernels/checked_ops.h"
 #include "vision/patches.h"
@@ -19,6 +18,8 @@ namespace {
 
 // A forward takes at most this many rows: a prompt with one picture of 729 patches in a piece.
 constexpr int kMaxRows = 1024;
+// As large as a picture itself may be (vision::DecodeOptions).
+constexpr int64_t kMostPixels = 2 * int64_t{89'478'485};
 // fp32 backends agree to about 1e-6 of a row's largest value; ten times that is a fault.
 constexpr float kCheckTolerance = 2e-5F;
 
@@ -39,9 +40,8 @@ Pipeline::Pipeline(const std::filesystem::path& directory, const PipelineOptions
       checkpoint_(open_checkpoint(directory)),
       tokenizer_(llm::load_tokenizer(directory)),
       prompts_(*tokenizer_, options.system) {
-  const Stopwatch watch;
   load(options);
-  load_ms_ = watch.elapsed_ms();
+  load_ms_ = watch_.elapsed_ms();
 }
 
 void Pipeline::load(const PipelineOptions& options) {
@@ -68,7 +68,8 @@ void Pipeline::load(const PipelineOptions& options) {
   llm::DecoderLimits limits;
   limits.sequences = options.sequences;
   limits.capacity = config_.context;
-  limits.max_rows = std::min(kMaxRows, config_.context * options.sequences);
+  limits.max_rows =
+      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{config_.context} * options.sequences));
   limits.kv_dtype = options.kv_dtype;
   decoder_ = std::make_unique<llm::Phi2>(*ops_, config_.text, weights.text, limits);
   engine_ = std::make_unique<llm::Engine>(*ops_, *decoder_);
@@ -77,6 +78,14 @@ void Pipeline::load(const PipelineOptions& options) {
 Image Pipeline::preprocess(const Image& image) const {
   const VisionConfig& vision = *config_.vision;
   const int size = vision.siglip.image_size;
+  // Resizing passes through size x height pixels, padding through the square of the longer side.
+  const int64_t longer = std::max(image.width, image.height);
+  const int64_t needed =
+      vision.aspect == AspectRatio::kPad ? longer * longer : int64_t{size} * image.height;
+  if (needed > kMostPixels) {
+    host::fail("a picture of {} x {} is too narrow to be brought to a square: crop it first",
+               image.width, image.height);
+  }
   if (vision.aspect == AspectRatio::kSquare) return vision::resize_bicubic(image, size, size);
   // The reference's background: int(255 · mean), and SigLIP's means are 0.5.
   constexpr std::array<uint8_t, 3> kBackground = {127, 127, 127};
@@ -101,13 +110,15 @@ Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
   return kept;
 }
 
-std::span<const llm::Output> Pipeline::step() {
+const std::string& Pipeline::why_not_finite() {
+  if (!why_not_finite_.empty()) return why_not_finite_;
+  why_not_finite_ = "the model computed NaN or infinity, though its weights are finite";
   try {
-    return engine_->step();
-  } catch (const llm::NonFiniteLogits&) {
     checkpoint_.require_finite();
-    throw;
+  } catch (const host::Error& error) {
+    why_not_finite_ = error.what();
   }
+  return why_not_finite_;
 }
 
 void Pipeline::save_trace(const std::string& path) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "app/model.h"
+#include "app/stopwatch.h"
 #include "kernels/backend.h"
 #include "kernels/profiled_ops.h"
 #include "llm/engine.h"
@@ -49,14 +50,16 @@ class Pipeline {
   int sequences() const { return decoder_->limits().sequences; }
   double load_ms() const { return load_ms_; }
 
-  // The picture as the model will see it: a square of image_size pixels.
+  // The picture as the model will see it: a square of image_size pixels. Throws host::Error for one
+  // so narrow that the steps on the way do not fit a sensible memory.
   vision::Image preprocess(const vision::Image& image) const;
   // A preprocessed picture as image_rows() rows [rows, hidden] of the decoder's embedding space, in
   // memory of their own. Adds its time to `timings`.
   kernels::Tensor encode(const vision::Image& preprocessed, Timings& timings);
 
-  // engine().step(); when the logits are not finite and a weight is to blame, the error names it.
-  std::span<const llm::Output> step();
+  // Why the model computed NaN or infinity: the weights that are, when some are. Reads the whole
+  // checkpoint, once.
+  const std::string& why_not_finite();
 
   // Writes what was recorded under options.trace to `path`.
   void save_trace(const std::string& path) const;
@@ -64,6 +67,7 @@ class Pipeline {
  private:
   void load(const PipelineOptions& options);
 
+  Stopwatch watch_;  // first, so that everything below is timed
   std::filesystem::path directory_;
   ModelConfig config_;
   kernels::Checkpoint checkpoint_;
@@ -76,6 +80,7 @@ class Pipeline {
   std::unique_ptr<llm::Decoder> decoder_;
   std::unique_ptr<llm::Engine> engine_;
   double load_ms_ = 0;
+  std::string why_not_finite_;
 };
 
 }  // namespace ocelli::app

@@ -23,10 +23,10 @@ std::vector<std::string> parse_images(const nlohmann::json& value, const std::st
 
 }  // namespace
 
-QuestionLine parse_question_line(const std::string& line, size_t number, const std::string& list) {
+QuestionLine parse_question_line(const Line& line, const std::string& list) {
   QuestionLine parsed;
   try {
-    const nlohmann::json object = host::parse_json(line, "JSON");
+    const nlohmann::json object = host::parse_json(line.text, "JSON");
     if (!object.is_object()) host::fail("a line must be an object");
     parsed.object = object;
     const auto question = object.find("question");
@@ -37,7 +37,7 @@ QuestionLine parse_question_line(const std::string& line, size_t number, const s
     parsed.question.images = parse_images(object.value("image", nlohmann::json()), list);
   } catch (const host::Error& error) {
     parsed.question.error =
-        fmt::format("{}:{}: {}", list == "-" ? "standard input" : list, number, error.what());
+        fmt::format("{}:{}: {}", list == "-" ? "standard input" : list, line.number, error.what());
   }
   return parsed;
 }

@@ -13,7 +13,7 @@ struct QuestionLine {
   nlohmann::json object;  // the whole line, or null
 };
 
-// Parses line `number` (from 1) of the file `list`.
-QuestionLine parse_question_line(const std::string& line, size_t number, const std::string& list);
+// Parses a line of the file `list`.
+QuestionLine parse_question_line(const Line& line, const std::string& list);
 
 }  // namespace ocelli::app

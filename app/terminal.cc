@@ -41,10 +41,18 @@ std::string clock_text(double seconds) {
 }  // namespace
 
 void print(std::string_view text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0) {
-    host::fail("standard output: cannot be written: {}", std::strerror(errno));
+  while (!text.empty()) {
+    const ssize_t written = write(STDOUT_FILENO, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<size_t>(written));
+    } else if (errno != EINTR) {  // Ctrl-C is for the answer, not for what has been said
+      host::fail("standard output: cannot be written: {}", std::strerror(errno));
+    }
   }
+}
+
+void prompt_for_line(std::string_view text) {
+  std::fprintf(stderr, "%.*s", static_cast<int>(text.size()), text.data());
 }
 
 void note(std::string_view line) {

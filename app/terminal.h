@@ -23,6 +23,9 @@ inline constexpr int kInterruptedExit = 130;  // 128 + SIGINT, as shells report 
 // pipe).
 void print(std::string_view text);
 
+// A prompt on standard error, where it does not mix with answers.
+void prompt_for_line(std::string_view text);
+
 // A line on standard error, for people.
 void note(std::string_view line);
 

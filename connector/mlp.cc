@@ -49,11 +49,12 @@ MlpWeights MlpWeights::read(kernels::TensorReader& reader, const std::string& pr
                             const MlpConfig& config) {
   MlpWeights weights;
   for (int i = 0; i < config.depth; ++i) {
-    std::string name = fmt::format("{}{}.", prefix, 2 * i);
-    if (config.depth == 1 && !reader.contains(name + "weight")) name = prefix;
+    std::string module = fmt::format("{}{}", prefix, 2 * i);
+    if (config.depth == 1 && !reader.contains(module + ".weight")) {
+      module = prefix.substr(0, prefix.rfind('.'));
+    }
     const int inputs = i == 0 ? config.vision_size : config.text_size;
-    weights.layers.push_back({{reader.require(name + "weight", {config.text_size, inputs})},
-                              {reader.require(name + "bias", {config.text_size})}});
+    reader.require_linear(module, config.text_size, inputs, weights.layers.emplace_back());
   }
   return weights;
 }

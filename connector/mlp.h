@@ -25,7 +25,8 @@ struct MlpWeights {
   std::vector<kernels::LinearSource> layers;  // [text, vision], then [text, text]
 
   // Asks `reader` for `prefix` + "0.weight", "0.bias", "2.weight", …: the GELUs take a number each
-  // in the reference's nn.Sequential. A lone `linear` connector has no number.
+  // in the reference's nn.Sequential. A lone `linear` connector has no number. `prefix` ends in a
+  // dot.
   static MlpWeights read(kernels::TensorReader& reader, const std::string& prefix,
                          const MlpConfig& config);
 };

@@ -1,5 +1,6 @@
 #include "host/output_file.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,24 +14,55 @@ namespace ocelli::host {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr int kMaxAttempts = 100;
+// Who may read, write and run; not set-user-id and its like.
+constexpr fs::perms kAccess = fs::perms::all;
+
+}  // namespace
+
 OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   std::error_code error;
   const fs::file_status status = fs::status(path_, error);
   if (fs::is_directory(status)) fail_with(EISDIR);
   const fs::path resolved = fs::weakly_canonical(path_, error);
   target_ = error ? path_ : resolved.string();
-  const bool replaced = !fs::exists(status) || fs::is_regular_file(status);
-  if (replaced) temporary_ = fmt::format("{}.{}.tmp", target_, getpid());
-  file_ = std::fopen(replaced ? temporary_.c_str() : target_.c_str(), "wbe");
-  if (!file_) {
-    temporary_.clear();
-    fail_with(errno);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    file_ = std::fopen(target_.c_str(), "wbe");
+    if (!file_) fail_with(errno);
+    return;
+  }
+  open_temporary();
+  const auto permissions = static_cast<mode_t>(status.permissions() & kAccess);
+  if (fs::exists(status) && fchmod(fileno(file_), permissions) != 0) {
+    const int reason = errno;
+    abandon();
+    fail_with(reason);
   }
 }
 
 OutputFile::~OutputFile() {
-  if (file_) std::fclose(file_);
+  abandon();
+}
+
+void OutputFile::open_temporary() {
+  // "x" follows no link and opens no file that someone else put there; another name is tried then.
+  for (int attempt = 0; attempt < kMaxAttempts && !file_; ++attempt) {
+    temporary_ = fmt::format("{}.{}-{}.tmp", target_, getpid(), attempt);
+    file_ = std::fopen(temporary_.c_str(), "wbxe");
+    if (!file_ && errno != EEXIST) break;
+  }
+  if (file_) return;
+  const int reason = errno;
+  temporary_.clear();
+  fail_with(reason);
+}
+
+void OutputFile::abandon() noexcept {
+  if (file_) std::fclose(std::exchange(file_, nullptr));
   if (!temporary_.empty()) std::remove(temporary_.c_str());
+  temporary_.clear();
 }
 
 void OutputFile::write(std::string_view bytes) {

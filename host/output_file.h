@@ -8,8 +8,9 @@
 namespace ocelli::host {
 
 // Writes to a temporary file beside `path`, which commit() renames; without commit() the temporary
-// is removed. Where `path` is a device or a pipe there is nothing to replace: it is written to
-// directly. Every failure (no permission, a full disk) throws Error naming the path.
+// is removed. A file that is replaced leaves its permissions to the new one. Where `path` is a
+// device or a pipe there is nothing to replace: it is written to directly. Every failure (no
+// permission, a full disk) throws Error naming the path.
 class OutputFile {
  public:
   explicit OutputFile(std::string path);
@@ -21,6 +22,10 @@ class OutputFile {
   void commit();
 
  private:
+  // Creates temporary_ beside the target, a file that was not there before.
+  void open_temporary();
+  // Closes and removes what is not committed.
+  void abandon() noexcept;
   [[noreturn]] void fail_with(int error) const;
 
   std::string path_;

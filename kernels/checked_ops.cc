@@ -119,8 +119,9 @@ class CheckedOps : public Ops {
     candidate_->append(candidate_of(x), candidate_of(cache), capacity, segments);
     std::vector<Tensor> written;
     for (const Segment& segment : segments) {
-      const int first = segment.sequence * capacity + segment.past;
-      written.push_back(cache.row_range(first, segment.rows));
+      // It fits an int: the backends have found it inside the cache.
+      const int64_t first = int64_t{segment.sequence} * capacity + segment.past;
+      written.push_back(cache.row_range(static_cast<int>(first), segment.rows));
     }
     compare("append", written);
   }

@@ -9,6 +9,7 @@
 
 #include "host/error.h"
 #include "host/json.h"
+#include "kernels/ops.h"
 #include "kernels/safetensors.h"
 
 namespace ocelli::kernels {
@@ -186,9 +187,18 @@ void Checkpoint::rename_prefix(const std::string& from, const std::string& to) {
 }
 
 void Checkpoint::require_finite() const {
+  require_finite(nullptr);
+}
+
+void Checkpoint::require_finite(const std::set<std::string>& names) const {
+  require_finite(&names);
+}
+
+void Checkpoint::require_finite(const std::set<std::string>* names) const {
   std::string named;
   size_t bad = 0;
   for (const auto& [name, tensor] : tensors_) {
+    if (names && !names->contains(name)) continue;
     const int64_t count = count_non_finite(tensor);
     if (count == 0 || ++bad > kMaxNonFiniteNamed) continue;
     named += fmt::format("{}{} ({} of {} values)", bad == 1 ? "" : ", ", quoted(name), count,
@@ -214,6 +224,12 @@ HostTensor TensorReader::require(const std::string& name, const std::vector<int6
     return place->second;
   }
   return {.name = name, .dtype = DType::kF32, .shape = shape, .data = nullptr};
+}
+
+void TensorReader::require_linear(const std::string& module, int64_t outputs, int64_t inputs,
+                                  LinearSource& source) {
+  source.weights.push_back(require(module + ".weight", {outputs, inputs}));
+  source.biases.push_back(require(module + ".bias", {outputs}));
 }
 
 bool TensorReader::contains(const std::string& name) const {

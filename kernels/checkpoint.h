@@ -18,6 +18,8 @@
 
 namespace ocelli::kernels {
 
+struct LinearSource;
+
 class Checkpoint {
  public:
   // Opens `path`: a .safetensors file, a .safetensors.index.json with its shards beside it, or a
@@ -39,13 +41,17 @@ class Checkpoint {
   void rename_prefix(const std::string& from, const std::string& to);
 
   // Throws host::Error naming the first float tensors that hold NaN or infinity, with how many such
-  // values; reads every byte.
+  // values; reads every byte. With `names`, only those tensors are looked at (those a model uses:
+  // TensorReader::used()); a name that is not there is passed over.
   void require_finite() const;
+  void require_finite(const std::set<std::string>& names) const;
 
  private:
   Checkpoint() = default;
 
   void open_index(const std::filesystem::path& index);
+  // Looks at every tensor, or at those that `names` holds.
+  void require_finite(const std::set<std::string>* names) const;
   // Maps a safetensors file, adds its tensors and returns their names.
   std::set<std::string> add_file(const std::filesystem::path& path);
 
@@ -67,12 +73,18 @@ class TensorReader {
   // bf16 that is noted for finish() and an empty tensor comes back: of `name` and `shape`, but with
   // data == nullptr.
   HostTensor require(const std::string& name, const std::vector<int64_t>& shape);
+  // Requires `module`.weight [outputs, inputs] and `module`.bias [outputs], as nn.Linear names
+  // them, and adds them to `source`.
+  void require_linear(const std::string& module, int64_t outputs, int64_t inputs,
+                      LinearSource& source);
   bool contains(const std::string& name) const;
 
   // Throws host::Error, one line a problem and at most kMaxProblems of them, when any require()
   // failed.
   void finish() const;
 
+  // Names that require() was asked for, there or not.
+  const std::set<std::string>& used() const { return used_; }
   // Names in the checkpoint that no require() asked for, in order.
   std::vector<std::string> unused() const;
 

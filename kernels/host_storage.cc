@@ -84,20 +84,4 @@ void HostOps::read(const Tensor& source, std::span<float> target) {
   read_host(source, target);
 }
 
-int check_linear_source(const LinearSource& source) {
-  OCELLI_CHECK(!source.weights.empty(), "a linear operation needs a weight");
-  OCELLI_CHECK(source.biases.empty() || source.biases.size() == source.weights.size(),
-               "{} weights, {} biases", source.weights.size(), source.biases.size());
-  int64_t outputs = 0;
-  for (size_t i = 0; i < source.weights.size(); ++i) {
-    const HostTensor& weight = source.weights[i];
-    OCELLI_CHECK(weight.shape.size() == 2 && weight.shape[1] == source.weights[0].shape[1],
-                 "{} is {}", weight.name, shape_text(weight.shape));
-    OCELLI_CHECK(source.biases.empty() || source.biases[i].elements() == weight.shape[0],
-                 "{} is {}", source.biases[i].name, shape_text(source.biases[i].shape));
-    outputs += weight.shape[0];
-  }
-  return static_cast<int>(outputs);
-}
-
 }  // namespace ocelli::kernels

@@ -45,7 +45,4 @@ class HostOps : public Ops {
   void read(const Tensor& source, std::span<float> target) override;
 };
 
-// What CHECKs a linear source: matching inputs, one bias a matrix or none. Returns total outputs.
-int check_linear_source(const LinearSource& source);
-
 }  // namespace ocelli::kernels

@@ -4,8 +4,8 @@
 // machine runs them. Operations run in order and may be asynchronous: only read() waits.
 // Activations are fp32 matrices [rows, features]; one row is one image patch or one token.
 //
-// Shapes are the caller's promise: a backend checks them with OCELLI_CHECK, never with an
-// exception.
+// Shapes, dtypes and bounds are the caller's promise: every backend checks them with
+// kernels/op_checks.h, which aborts, never with an exception.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/output_file.h"
+#include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -18,15 +19,110 @@ struct Event {
   int rows;
   int inputs;
   int outputs;
-  int64_t begin_ns;
-  int64_t duration_ns;
+  int64_t macs = 0;  // multiply-adds of its matrix products
+  int64_t begin_ns = 0;
+  int64_t duration_ns = 0;
 };
 
+int64_t products(int rows, const LinearWeights& weights) {
+  return int64_t{rows} * weights.inputs * weights.outputs;
+}
+
+// Queries by keys, and weights by values.
+int64_t products(const AttentionShape& shape, std::span<const Segment> segments) {
+  int64_t pairs = 0;  // of a query and a key that it sees
+  for (const Segment& s : segments) {
+    const int64_t within =
+        shape.causal ? (int64_t{s.rows} + 1) * s.rows / 2 : int64_t{s.rows} * s.rows;
+    pairs += int64_t{s.rows} * s.past + within;
+  }
+  return 2 * pairs * shape.heads * shape.head_dim;
+}
+
+std::string json_of(const Event& event) {
+  return fmt::format(
+      R"({{"name":"{}","cat":"ops","ph":"X","pid":1,"tid":1,"ts":{:.3f},"dur":{:.3f},)"
+      R"("args":{{"rows":{},"inputs":{},"outputs":{},"macs":{}}}}})",
+      event.operation, event.begin_ns / 1e3, event.duration_ns / 1e3, event.rows, event.inputs,
+      event.outputs, event.macs);
+}
+
 class ProfiledOpsImpl : public ProfiledOps {
-  // Runs `operation` and records how long it took.
+ public:
+  explicit ProfiledOpsImpl(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
+
+  const char* name() const override { return inner_->name(); }
+
+  void save(const std::string& path) const override {
+    host::OutputFile file(path);
+    file.write(
+        fmt::format("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
+                    R"({{"name":"thread_name","ph":"M","pid":1,"tid":1,"args":{{"name":"{}"}}}})",
+                    name()));
+    for (const Event& event : events_) file.write(",\n" + json_of(event));
+    file.write("\n]}\n");
+    file.commit();
+  }
+
+  Linear load_linear(const LinearSource& source) override {
+    const int outputs = check_linear_source(source);
+    const int inputs = static_cast<int>(source.weights[0].shape[1]);
+    return timed({"load_linear", 0, inputs, outputs}, [&] { return inner_->load_linear(source); });
+  }
+  Tensor load(const HostTensor& source) override {
+    return timed({"load", 0, 0, 0}, [&] { return inner_->load(source); });
+  }
+  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
+    return inner_->tensor(rows, cols, dtype, placement);
+  }
+  void write(std::span<const float> source, const Tensor& target) override {
+    timed({"write", target.rows, 0, target.cols}, [&] { inner_->write(source, target); });
+  }
+  void read(const Tensor& source, std::span<float> target) override {
+    timed({"read", source.rows, source.cols, 0}, [&] { inner_->read(source, target); });
+  }
+  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    timed({"embed", out.rows, 0, out.cols}, [&] { inner_->embed(table, rows, out); });
+  }
+  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
+              Epilogue epilogue) override {
+    timed({"linear", x.rows, x.cols, out.cols, products(x.rows, *weights)},
+          [&] { inner_->linear(x, weights, out, epilogue); });
+  }
+  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    timed({"layer_norm", x.rows, x.cols, out.cols}, [&] { inner_->layer_norm(x, norm, out); });
+  }
+  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    timed({"rms_norm", x.rows, x.cols, out.cols}, [&] { inner_->rms_norm(x, norm, out); });
+  }
+  void rope(const Tensor& x, int head_dim, const Tensor& table,
+            std::span<const Segment> segments) override {
+    timed({"rope", x.rows, x.cols, x.cols}, [&] { inner_->rope(x, head_dim, table, segments); });
+  }
+  void append(const Tensor& x, const Tensor& cache, int capacity,
+              std::span<const Segment> segments) override {
+    timed({"append", x.rows, x.cols, x.cols},
+          [&] { inner_->append(x, cache, capacity, segments); });
+  }
+  void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
+                 const AttentionShape& shape, std::span<const Segment> segments,
+                 const Tensor& out) override {
+    timed({"attention", q.rows, q.cols, out.cols, products(shape, segments)},
+          [&] { inner_->attention(q, keys, values, shape, segments, out); });
+  }
+  void add(const Tensor& x, const Tensor& out) override {
+    timed({"add", out.rows, x.cols, out.cols}, [&] { inner_->add(x, out); });
+  }
+  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
+    const int64_t macs = products(x.rows, *mlp.fc1) + products(x.rows, *mlp.fc2) +
+                         (mlp.gate ? products(x.rows, *mlp.gate) : 0);
+    timed({"mlp", x.rows, x.cols, out.cols, macs}, [&] { inner_->mlp(x, mlp, hidden, out); });
+  }
+
+ private:
+  // Runs `operation` and records in `event` how long it took.
   template <typename Operation>
-  auto timed(const char* operation_name, int rows, int inputs, int outputs,
-             const Operation& operation) {
+  auto timed(Event event, const Operation& operation) {
     struct Recorder {
       ProfiledOpsImpl& ops;
       Event event;
@@ -35,7 +131,8 @@ class ProfiledOpsImpl : public ProfiledOps {
         ops.events_.push_back(event);
       }
     };
-    const Recorder recorder{*this, {operation_name, rows, inputs, outputs, now_ns(), 0}};
+    event.begin_ns = now_ns();
+    const Recorder recorder{*this, event};
     return operation();
   }
 
@@ -43,79 +140,6 @@ class ProfiledOpsImpl : public ProfiledOps {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count();
   }
 
- public:
-  explicit ProfiledOpsImpl(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
-
-  const char* name() const override { return inner_->name(); }
-
-  void save(const std::string& path) const override {
-    std::string json = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
-    json += fmt::format(
-        R"({{"name":"thread_name","ph":"M","pid":1,"tid":1,"args":{{"name":"{}"}}}})", name());
-    for (const Event& event : events_) {
-      json += fmt::format(
-          ",\n"
-          R"({{"name":"{}","cat":"ops","ph":"X","pid":1,"tid":1,"ts":{:.3f},"dur":{:.3f},)"
-          R"("args":{{"rows":{},"inputs":{},"outputs":{}}}}})",
-          event.operation, event.begin_ns / 1e3, event.duration_ns / 1e3, event.rows, event.inputs,
-          event.outputs);
-    }
-    host::OutputFile file(path);
-    file.write(json + "\n]}\n");
-    file.commit();
-  }
-
-  Linear load_linear(const LinearSource& source) override {
-    const int inputs = static_cast<int>(source.weights[0].shape[1]);
-    return timed("load_linear", 0, inputs, 0, [&] { return inner_->load_linear(source); });
-  }
-  Tensor load(const HostTensor& source) override {
-    return timed("load", 0, 0, 0, [&] { return inner_->load(source); });
-  }
-  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
-    return inner_->tensor(rows, cols, dtype, placement);
-  }
-  void write(std::span<const float> source, const Tensor& target) override {
-    timed("write", target.rows, 0, target.cols, [&] { inner_->write(source, target); });
-  }
-  void read(const Tensor& source, std::span<float> target) override {
-    timed("read", source.rows, source.cols, 0, [&] { inner_->read(source, target); });
-  }
-  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
-    timed("embed", out.rows, 0, out.cols, [&] { inner_->embed(table, rows, out); });
-  }
-  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
-              Epilogue epilogue) override {
-    timed("linear", x.rows, x.cols, out.cols, [&] { inner_->linear(x, weights, out, epilogue); });
-  }
-  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    timed("layer_norm", x.rows, x.cols, out.cols, [&] { inner_->layer_norm(x, norm, out); });
-  }
-  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    timed("rms_norm", x.rows, x.cols, out.cols, [&] { inner_->rms_norm(x, norm, out); });
-  }
-  void rope(const Tensor& x, int head_dim, const Tensor& table,
-            std::span<const Segment> segments) override {
-    timed("rope", x.rows, x.cols, x.cols, [&] { inner_->rope(x, head_dim, table, segments); });
-  }
-  void append(const Tensor& x, const Tensor& cache, int capacity,
-              std::span<const Segment> segments) override {
-    timed("append", x.rows, x.cols, x.cols, [&] { inner_->append(x, cache, capacity, segments); });
-  }
-  void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
-                 const AttentionShape& shape, std::span<const Segment> segments,
-                 const Tensor& out) override {
-    timed("attention", q.rows, q.cols, out.cols,
-          [&] { inner_->attention(q, keys, values, shape, segments, out); });
-  }
-  void add(const Tensor& x, const Tensor& out) override {
-    timed("add", out.rows, x.cols, out.cols, [&] { inner_->add(x, out); });
-  }
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    timed("mlp", x.rows, x.cols, out.cols, [&] { inner_->mlp(x, mlp, hidden, out); });
-  }
-
- private:
   std::unique_ptr<Ops> inner_;
   Clock::time_point start_ = Clock::now();
   std::vector<Event> events_;

@@ -66,10 +66,9 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
         decoder_.limits().capacity - room(sequence), size, options.max_tokens,
         decoder_.limits().capacity);
   }
-  for (const ContextPiece& piece : prompt) {
-    s.history.insert(s.history.end(), piece.tokens.begin(), piece.tokens.end());
-  }
-  s.history.reserve(s.history.size() + options.max_tokens);
+  Sampler sampler(options.sampler, decoder_.vocab_size());  // may refuse; nothing is changed yet
+  s.history.clear();
+  s.history.reserve(options.max_tokens);
   // What an earlier stop() left behind goes first.
   s.prompt.erase(s.prompt.begin(), s.prompt.begin() + static_cast<int64_t>(s.piece));
   s.piece = 0;
@@ -77,7 +76,7 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
   std::ranges::move(prompt, std::back_inserter(s.prompt));
   s.generated = 0;
   s.options = options;
-  s.sampler.emplace(options.sampler, decoder_.vocab_size());
+  s.sampler = std::move(sampler);
   s.active = true;
 }
 
@@ -109,6 +108,7 @@ int Engine::add_prompt_rows(Sequence& sequence, int first_row, int room) {
     rows += count;
     sequence.piece_begin += count;
     if (sequence.piece_begin == piece.size()) {
+      sequence.prompt[sequence.piece] = {};  // its rows are an image's megabytes
       ++sequence.piece;
       sequence.piece_begin = 0;
     }
@@ -167,7 +167,8 @@ Output Engine::sample(int index, std::span<const float> logits) {
   Sequence& s = sequences_[index];
   const int32_t token = s.sampler->sample(logits, s.history);
   if (token == Sampler::kNotFinite) {
-    throw NonFiniteLogits("the model computed NaN or infinity where a token was due");
+    s.active = false;
+    return {index, -1, 0, FinishReason::kNotFinite};
   }
   Output output{index, token, 0, FinishReason::kNone};
   if (s.options.probabilities) {

@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "host/error.h"
 #include "llm/decoder.h"
 #include "llm/sampler.h"
 
@@ -28,7 +27,9 @@ struct GenerationOptions {
   bool probabilities = false;  // fill Output::probability in: a pass over the vocabulary each token
 };
 
-enum class FinishReason { kNone, kStopToken, kMaxTokens };
+// kNotFinite: the logits were NaN or infinite, because a weight is or an activation overflowed.
+// There is no token then, and what follows in that sequence means nothing.
+enum class FinishReason { kNone, kStopToken, kMaxTokens, kNotFinite };
 
 // One new token of one sequence.
 struct Output {
@@ -36,12 +37,6 @@ struct Output {
   int32_t token = 0;
   float probability = 0;  // that the model gave the token, when asked for
   FinishReason finish = FinishReason::kNone;
-};
-
-// A sequence's logits are NaN or infinite: a weight is, or an activation overflowed.
-class NonFiniteLogits : public host::Error {
- public:
-  using Error::Error;
 };
 
 // A sequence is opened, given a prompt, stepped until it finishes, given another prompt if the
@@ -74,7 +69,7 @@ class Engine {
 
   // Runs one forward pass over everything that is waiting, prompts in pieces of at most max_rows,
   // and samples a token for each sequence whose prompt is done. The result is valid until the next
-  // call. Throws NonFiniteLogits when a sequence's logits are not finite.
+  // call.
   std::span<const Output> step();
 
  private:
@@ -89,7 +84,7 @@ class Engine {
     int generated = 0;
     GenerationOptions options;
     std::optional<Sampler> sampler;
-    std::vector<int32_t> history;  // tokens of the context and the answer, for the penalty
+    std::vector<int32_t> history;  // tokens of the answer, for the penalty (as the reference)
   };
 
   bool prompt_done(const Sequence& sequence) const;

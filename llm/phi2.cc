@@ -9,8 +9,6 @@ namespace ocelli::llm {
 
 using kernels::DType;
 using kernels::Epilogue;
-using kernels::HostTensor;
-using kernels::LinearSource;
 using kernels::Placement;
 using kernels::Segment;
 using kernels::Tensor;
@@ -51,9 +49,9 @@ Phi2Config Phi2Config::parse(const host::JsonObject& json) {
       json.integer("num_key_value_heads", config.num_attention_heads, 1, kLargest);
   config.vocab_size = json.integer("vocab_size", config.vocab_size, 1, 1 << 24);
   config.max_position_embeddings =
-      json.integer("max_position_embeddings", config.max_position_embeddings, 1, 1 << 24);
-  config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-5));
-  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0));
+      json.integer("max_position_embeddings", config.max_position_embeddings, 1, kLargest);
+  config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-5, 0, 1));
+  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0, 1e-3, 1e12));
   if (config.hidden_size % config.num_attention_heads != 0) {
     host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
                config.hidden_size, config.num_attention_heads);
@@ -62,25 +60,14 @@ Phi2Config Phi2Config::parse(const host::JsonObject& json) {
     host::fail("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
                json.where(), config.num_attention_heads, config.num_key_value_heads);
   }
-  const double factor = json.number("partial_rotary_factor", 0.5);
+  const double factor = json.number("partial_rotary_factor", 0.5, 0, 1);
   config.rotary_dims = static_cast<int>(factor * config.head_dim());
-  if (factor < 0 || factor > 1 || config.rotary_dims % 2 != 0) {
+  if (config.rotary_dims % 2 != 0) {
     host::fail("{}: partial_rotary_factor {} of a head of {} is not an even number of dimensions",
                json.where(), factor, config.head_dim());
   }
   return config;
 }
-
-namespace {
-
-// Adds weight [outputs, inputs] and bias [outputs] of the module `name` to `source`.
-void read_linear(TensorReader& reader, const std::string& name, int64_t outputs, int64_t inputs,
-                 LinearSource& source) {
-  source.weights.push_back(reader.require(name + ".weight", {outputs, inputs}));
-  source.biases.push_back(reader.require(name + ".bias", {outputs}));
-}
-
-}  // namespace
 
 Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
                               const Phi2Config& config) {
@@ -93,12 +80,12 @@ Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
     Layer layer;
     layer.norm_weight = reader.require(scope + "input_layernorm.weight", {hidden});
     layer.norm_bias = reader.require(scope + "input_layernorm.bias", {hidden});
-    read_linear(reader, scope + "self_attn.q_proj", hidden, hidden, layer.qkv);
-    read_linear(reader, scope + "self_attn.k_proj", config.kv_width(), hidden, layer.qkv);
-    read_linear(reader, scope + "self_attn.v_proj", config.kv_width(), hidden, layer.qkv);
-    read_linear(reader, scope + "self_attn.dense", hidden, hidden, layer.dense);
-    read_linear(reader, scope + "mlp.fc1", config.intermediate_size, hidden, layer.fc1);
-    read_linear(reader, scope + "mlp.fc2", hidden, config.intermediate_size, layer.fc2);
+    reader.require_linear(scope + "self_attn.q_proj", hidden, hidden, layer.qkv);
+    reader.require_linear(scope + "self_attn.k_proj", config.kv_width(), hidden, layer.qkv);
+    reader.require_linear(scope + "self_attn.v_proj", config.kv_width(), hidden, layer.qkv);
+    reader.require_linear(scope + "self_attn.dense", hidden, hidden, layer.dense);
+    reader.require_linear(scope + "mlp.fc1", config.intermediate_size, hidden, layer.fc1);
+    reader.require_linear(scope + "mlp.fc2", hidden, config.intermediate_size, layer.fc2);
     weights.layers.push_back(std::move(layer));
   }
   weights.final_norm_weight = reader.require(prefix + "model.final_layernorm.weight", {hidden});

@@ -39,7 +39,7 @@ SiglipConfig SiglipConfig::parse(const host::JsonObject& json, int feature_layer
       json.integer("num_attention_heads", config.num_attention_heads, 1, kLargest);
   config.image_size = json.integer("image_size", config.image_size, 1, 1 << 14);
   config.patch_size = json.integer("patch_size", config.patch_size, 1, 1 << 10);
-  config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-6));
+  config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-6, 0, 1));
   if (config.hidden_size % config.num_attention_heads != 0) {
     host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
                config.hidden_size, config.num_attention_heads);
@@ -67,11 +67,9 @@ struct Scope {
   HostTensor tensor(const std::string& name, const std::vector<int64_t>& shape) const {
     return reader.require(prefix + name, shape);
   }
-  // Adds weight [outputs, inputs] and bias [outputs] to `source`.
   void linear(const std::string& name, int64_t outputs, int64_t inputs,
               LinearSource& source) const {
-    source.weights.push_back(tensor(name + ".weight", {outputs, inputs}));
-    source.biases.push_back(tensor(name + ".bias", {outputs}));
+    reader.require_linear(prefix + name, outputs, inputs, source);
   }
 };
 

@@ -16,7 +16,7 @@ from text import Encoder
 GRID = 8  # patches a side
 IMAGE_ROWS = GRID * GRID - 1
 # What a token of an answer counts for: captions have many tokens, colours and places are hard to learn.
-WEIGHTS = {"what": 2.0, "colour": 5.0, "count": 3.0, "where": 5.0, "yesno": 3.0, "caption": 2.0}
+WEIGHTS = {"what": 2.0, "colour": 4.0, "count": 5.0, "where": 5.0, "yesno": 3.0, "caption": 2.0}
 
 
 @dataclass
@@ -32,6 +32,7 @@ class PatchLabels:
     mention: Tensor  # the place of this thing in the caption: first, second …
     row: Tensor  # the row it is in, from the top
     rows: Tensor  # how many rows there are, less one
+    centre: Tensor  # 1 where a thing's middle is: one patch a thing, which makes counting a matter of adding up
 
 
 @dataclass
@@ -111,6 +112,7 @@ def label_patches(things: np.ndarray) -> PatchLabels:
         total=torch.from_numpy(total.astype(np.int64)),
         mention=per_patch(places[:, :, 0], -100),
         row=per_patch(places[:, :, 1], -100),
+        centre=torch.from_numpy((central & present).any(1).astype(np.int64)),
         rows=torch.from_numpy(np.repeat(places[:, :1, 2], GRID * GRID, 1).astype(np.int64)),
     )
 

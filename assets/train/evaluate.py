@@ -31,7 +31,7 @@ class Answerer:
         self.phi = self.model.language_model
 
     def see(self, path: Path) -> tuple[Tensor, list[KeysValues]]:
-        """Prefix and image through the decoder: how many rows, and their keys and values."""
+        """Prefix and image through the decoder: their positions [1, rows], their keys and values."""
         with Image.open(path) as image:
             pixels = to_pixels_tensor(torch.from_numpy(pool.to_pixels(image).copy())[None])
         prefix = self.phi.embed_tokens(torch.tensor([self.encoder.prefix]))
@@ -42,7 +42,8 @@ class Answerer:
     def answer(self, seen: tuple[Tensor, list[KeysValues]], question: str, most: int = 64) -> str:
         """Greedy decoding, with the picture's rows kept between questions."""
         positions, past = seen
-        ids, said = list(self.encoder.encode(f"\n{question} ASSISTANT:")), list[int]()
+        ids = list(self.encoder.encode(f"\n{question} ASSISTANT:"))
+        said: list[int] = []
         known = positions.shape[1]
         while len(said) < most:
             n = len(ids)
@@ -86,8 +87,9 @@ def main() -> None:
     for kind, hits in sorted(tally.items()):
         print(f"{kind:8} {sum(hits) / len(hits):7.2%} of {len(hits)}")
     short = [hit for kind, hits in tally.items() if kind != "caption" for hit in hits]
-    print(f"all but captions {sum(short) / len(short):.2%} of {len(short)}")
-    print(f"captions that name every thing and colour {sum(named) / len(named):.2%} of {len(named)}")
+    for label, hits in [("all but captions", short), ("captions that name every thing and colour", named)]:
+        if hits:
+            print(f"{label} {sum(hits) / len(hits):.2%} of {len(hits)}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class PatchHeads(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
-        self.sizes = [len(scenes.KINDS) + 1, len(scenes.COLOUR_NAMES), 4, 4, 4, 4, 4, 4, 4]
+        self.sizes = [len(scenes.KINDS) + 1, len(scenes.COLOUR_NAMES), 4, 4, 4, 4, 4, 4, 4, 2]
         self.out = nn.Linear(hidden, sum(self.sizes))
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -52,7 +52,7 @@ class PatchHeads(nn.Module):
 
     def loss(self, features: Tensor, labels: batches.PatchLabels) -> tuple[Tensor, float]:
         """The loss, and the part of the things' patches whose kind and colour are both right."""
-        kind, colour, boxes, same_kind, same_colour, total, mention, row, rows = self(features)
+        kind, colour, boxes, same_kind, same_colour, total, mention, row, rows, centre = self(features)
 
         def classify(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
             return F.cross_entropy(logits.flatten(0, 1), label.flatten(), weight)
@@ -61,8 +61,9 @@ class PatchHeads(nn.Module):
         rarer = torch.tensor([0.1] + [1.0] * len(scenes.KINDS))  # five patches of six are background
         loss = 2 * classify(kind, labels.kind, rarer) + classify(colour, labels.colour)
         loss = loss + 10 * F.smooth_l1_loss(boxes[things], labels.boxes[things], beta=0.05)
-        loss = loss + 0.5 * (classify(same_kind, labels.same_kind) + classify(same_colour, labels.same_colour))
-        loss = loss + 0.5 * classify(total, labels.total) + 0.5 * classify(rows, labels.rows)
+        loss = loss + 2 * classify(centre, labels.centre, torch.tensor([0.2, 1.0]))
+        loss = loss + classify(same_kind, labels.same_kind) + 0.5 * classify(same_colour, labels.same_colour)
+        loss = loss + classify(total, labels.total) + 0.5 * classify(rows, labels.rows)
         loss = loss + classify(mention, labels.mention) + 0.5 * classify(row, labels.row)
         right = (kind.argmax(-1) == labels.kind) & (colour.argmax(-1) == labels.colour)
         return loss, right[things].float().mean().item()
@@ -275,12 +276,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the model goes")
     parser.add_argument("--scenes", type=int, default=120_000)
     parser.add_argument("--vision-steps", type=int, default=2000, help="steps of the tower alone, by patch labels")
-    parser.add_argument("--steps", type=int, default=11_000, help="steps in all")
-    parser.add_argument("--decay-steps", type=int, default=4500, help="the last steps, over which the rate falls")
+    parser.add_argument("--steps", type=int, default=12_200, help="steps in all")
+    parser.add_argument("--decay-steps", type=int, default=5200, help="the last steps, over which the rate falls")
     parser.add_argument("--vision-batch", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1.2e-3)
-    parser.add_argument("--patch-weight", type=float, default=0.2)
+    parser.add_argument("--patch-weight", type=float, default=0.3)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--save-every", type=int, default=1000)

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "host/error.h"
 #include "host/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/host_storage.h"
+#include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -68,7 +70,7 @@ Rows shifted(Rows rows, int64_t row, int64_t col) {
 }
 
 int ceil_div(int a, int b) {
-  return (a + b - 1) / b;
+  return a / b + (a % b != 0 ? 1 : 0);
 }
 
 class CpuOps : public HostOps {
@@ -93,17 +95,11 @@ class CpuOps : public HostOps {
     return copy;
   }
 
-  // Attention's scratch grows with the caches, here, so that attention() itself never allocates.
-  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
-    if (placement == Placement::kKeys || placement == Placement::kActivation) grow_scores(rows);
-    return HostOps::tensor(rows, cols, dtype, placement);
-  }
-
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    check_embed(table, rows, out);
     const Rows from = rows_of(table);
     const Rows to = rows_of(out);
     for (int i = 0; i < out.rows; ++i) {
-      OCELLI_CHECK(rows[i] >= 0 && rows[i] < table.rows, "row {} of {}", rows[i], table.rows);
       table_.to_f32(from.dtype, shifted(from, rows[i], 0).data, out.cols, to.f32(i));
     }
   }
@@ -111,9 +107,7 @@ class CpuOps : public HostOps {
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     const auto& w = static_cast<const CpuLinear&>(*weights);
-    OCELLI_CHECK(x.cols == w.inputs && out.cols == w.outputs && x.rows == out.rows,
-                 "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, w.outputs, w.inputs,
-                 out.rows, out.cols);
+    check_linear(x, w, out);
     for (const CpuLinear::Part& part : w.parts()) {
       const LinearBlock whole = {rows_of(x),
                                  part.weight,
@@ -128,6 +122,7 @@ class CpuOps : public HostOps {
   }
 
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    check_layer_norm(x, norm, out);
     const float* weight = rows_of(norm.weight).f32(0);
     const float* bias = rows_of(norm.bias).f32(0);
     each_row(x.rows, x.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
@@ -136,6 +131,7 @@ class CpuOps : public HostOps {
   }
 
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    check_rms_norm(x, norm, out);
     const float* weight = rows_of(norm.weight).f32(0);
     each_row(x.rows, x.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
       table_.rms_norm(from.f32(row), weight, norm.epsilon, x.cols, to.f32(row));
@@ -144,10 +140,9 @@ class CpuOps : public HostOps {
 
   void rope(const Tensor& x, int head_dim, const Tensor& table,
             std::span<const Segment> segments) override {
+    check_rope(x, head_dim, table, segments);
     const Rows angles = rows_of(table);
     for (const Segment& segment : segments) {
-      OCELLI_CHECK(segment.past + segment.rows <= table.rows, "position {} of {}",
-                   segment.past + segment.rows - 1, table.rows);
       each_row(segment.rows, x.cols, [&, data = rows_of(x)](int i) {
         float* row = data.f32(segment.first_row + i);
         for (int head = 0; head < x.cols; head += head_dim) {
@@ -159,10 +154,9 @@ class CpuOps : public HostOps {
 
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
+    check_append(x, cache, capacity, segments);
     const Rows from = rows_of(x);
     for (const Segment& segment : segments) {
-      OCELLI_CHECK(segment.past + segment.rows <= capacity, "row {} of {}",
-                   segment.past + segment.rows - 1, capacity);
       const Rows to =
           shifted(rows_of(cache), segment.sequence * int64_t{capacity} + segment.past, 0);
       each_row(segment.rows, x.cols, [&](int i) {
@@ -180,10 +174,11 @@ class CpuOps : public HostOps {
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
+    check_attention({q, keys, values, out}, shape, segments);
+    grow_scores(shape.capacity);
     for (const Segment& segment : segments) {
       const int blocks = ceil_div(segment.rows, cpu::kAttentionRows);
       const int visible = segment.past + segment.rows;
-      OCELLI_CHECK(visible <= scores_rows_, "{} keys, scratch for {}", visible, scores_rows_);
       const auto task = [&](int index, int thread) {
         const int head = index % shape.heads;
         const int row = index / shape.heads * cpu::kAttentionRows;
@@ -194,7 +189,7 @@ class CpuOps : public HostOps {
         block.keys = shifted(rows_of(keys), kv_row, kv_col);
         block.values = shifted(rows_of(values), kv_row, kv_col);
         block.out = shifted(rows_of(out), segment.first_row + row, head * shape.head_dim);
-        block.scores = scores_[thread].data();
+        block.scores = scores_[thread].get();
         block.rows = std::min(cpu::kAttentionRows, segment.rows - row);
         block.head_dim = shape.head_dim;
         block.first_visible = shape.causal ? segment.past + row + 1 : visible;
@@ -209,18 +204,21 @@ class CpuOps : public HostOps {
   }
 
   void add(const Tensor& x, const Tensor& out) override {
+    check_add(x, out);
     each_row(out.rows, out.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
       table_.add(from.f32(row % x.rows), out.cols, to.f32(row));
     });
   }
 
  private:
-  void grow_scores(int rows) {
-    if (rows <= scores_rows_) return;
-    scores_rows_ = rows;
-    for (std::vector<float>& scores : scores_) {
-      scores.resize(int64_t{rows} * cpu::kAttentionRows);
+  // Makes room for the scores of a sequence of `capacity` keys. A model's capacity stays the same,
+  // so that only its first attention allocates.
+  void grow_scores(int capacity) {
+    if (capacity <= scores_capacity_) return;
+    for (std::unique_ptr<float[]>& scores : scores_) {
+      scores = std::make_unique_for_overwrite<float[]>(int64_t{capacity} * cpu::kAttentionRows);
     }
+    scores_capacity_ = capacity;
   }
 
   void run_linear(const LinearBlock& whole) {
@@ -256,17 +254,18 @@ class CpuOps : public HostOps {
   void each_row(int rows, int cols, const Body& body) {
     const int group = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
     const auto task = [&](int index, int) {
-      const int end = std::min(rows, (index + 1) * group);
-      for (int row = index * group; row < end; ++row) body(row);
+      const int first = index * group;
+      const int end = first + std::min(group, rows - first);
+      for (int row = first; row < end; ++row) body(row);
     };
     each_task(ceil_div(rows, group), int64_t{rows} * cols < kSmallPass, task);
   }
 
   const KernelTable& table_;
   host::ThreadPool pool_;
-  // Per thread: the scores of one AttentionBlock.
-  std::vector<std::vector<float>> scores_;
-  int scores_rows_ = 0;
+  // Per thread: the scores of one AttentionBlock, for as many keys as scores_capacity_.
+  std::vector<std::unique_ptr<float[]>> scores_;
+  int scores_capacity_ = 0;
 };
 
 }  // namespace

@@ -20,7 +20,10 @@ struct Rows {
   int64_t stride = 0;  // elements from one row to the next
   DType dtype = DType::kF32;
 
-  float* f32(int64_t row) const { return reinterpret_cast<float*>(data) + row * stride; }
+  // Always inlined, as files compiled for different instruction sets share it.
+  [[gnu::always_inline]] float* f32(int64_t row) const {
+    return reinterpret_cast<float*>(data) + row * stride;
+  }
 };
 
 // out[r][n] ← epilogue(Σ_k x[r][k] · weight[n][k] + bias[n]) for `rows` rows and `outputs` outputs.

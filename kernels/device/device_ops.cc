@@ -7,6 +7,7 @@
 
 #include "host/error.h"
 #include "kernels/host_storage.h"
+#include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -111,6 +112,7 @@ class ArgumentList {
     return integer(s.sequence).integer(s.first_row).integer(s.rows).integer(s.past);
   }
   std::span<const Argument> get() const { return list_; }
+  void clear() { list_.clear(); }
 
  private:
   std::vector<Argument> list_;
@@ -126,8 +128,9 @@ class DeviceOps : public Ops {
   const char* name() const override { return name_.c_str(); }
 
   Linear load_linear(const LinearSource& source) override {
-    auto result = std::make_shared<DeviceLinear>(static_cast<int>(source.weights[0].shape[1]),
-                                                 check_linear_source(source));
+    const int outputs = check_linear_source(source);
+    auto result =
+        std::make_shared<DeviceLinear>(static_cast<int>(source.weights[0].shape[1]), outputs);
     int first = 0;
     for (size_t i = 0; i < source.weights.size(); ++i) {
       load_pieces(source.weights[i], source.biases.empty() ? nullptr : &source.biases[i], first,
@@ -154,13 +157,13 @@ class DeviceOps : public Ops {
 
   void write(std::span<const float> source, const Tensor& target) override {
     // Staged in host memory in the tensor's dtype, then sent row by row.
-    const Tensor staged = host_tensor(target.rows, target.cols, target.dtype);
+    const Tensor staged = stage(target);
     write_host(source, staged);
     upload(host_address(staged), target);
   }
 
   void read(const Tensor& source, std::span<float> target) override {
-    const Tensor staged = host_tensor(source.rows, source.cols, source.dtype);
+    const Tensor staged = stage(source);
     session_->wait();
     for_each_row(source, host_address(staged), [&](int64_t offset, std::span<std::byte> row) {
       device_.read(buffer_of(source), offset, row);
@@ -169,81 +172,93 @@ class DeviceOps : public Ops {
   }
 
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    check_embed(table, rows, out);
     // The launches in hand may still need the ids of the last call.
     session_->wait();
     if (static_cast<int>(rows.size()) > ids_.cols) {
       ids_ = tensor(1, static_cast<int>(rows.size()), DType::kI32, Placement::kActivation);
     }
     device_.write(buffer_of(ids_), 0, std::as_bytes(rows));
-    launch("embed", ArgumentList().matrix(table).matrix(out).memory(ids_));
+    launch("embed", arguments().matrix(table).matrix(out).memory(ids_));
   }
 
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     const auto& w = static_cast<const DeviceLinear&>(*weights);
-    OCELLI_CHECK(x.cols == w.inputs && out.cols == w.outputs && x.rows == out.rows,
-                 "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, w.outputs, w.inputs,
-                 out.rows, out.cols);
+    check_linear(x, w, out);
     for (const DeviceLinear::Piece& piece : w.pieces) {
-      ArgumentList arguments;
-      arguments.matrix(x).matrix(piece.weight);
+      ArgumentList& list = arguments().matrix(x).matrix(piece.weight);
       if (piece.bias.storage) {
-        arguments.matrix(piece.bias);
+        list.matrix(piece.bias);
       } else {
-        arguments.no_matrix(piece.weight);
+        list.no_matrix(piece.weight);
       }
-      arguments.matrix(out.column_range(piece.first_output, piece.weight.rows));
-      launch("linear", arguments.integer(static_cast<int64_t>(epilogue)));
+      list.matrix(out.column_range(piece.first_output, piece.weight.rows));
+      launch("linear", list.integer(static_cast<int64_t>(epilogue)));
     }
   }
 
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    launch("layer_norm", ArgumentList()
-                             .matrix(x)
-                             .matrix(norm.weight)
-                             .matrix(norm.bias)
-                             .matrix(out)
-                             .number(norm.epsilon));
+    check_layer_norm(x, norm, out);
+    ArgumentList& list = arguments().matrix(x).matrix(norm.weight).matrix(norm.bias).matrix(out);
+    launch("layer_norm", list.number(norm.epsilon));
   }
 
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    launch("rms_norm",
-           ArgumentList().matrix(x).matrix(norm.weight).matrix(out).number(norm.epsilon));
+    check_rms_norm(x, norm, out);
+    launch("rms_norm", arguments().matrix(x).matrix(norm.weight).matrix(out).number(norm.epsilon));
   }
 
   void rope(const Tensor& x, int head_dim, const Tensor& table,
             std::span<const Segment> segments) override {
+    check_rope(x, head_dim, table, segments);
     for (const Segment& segment : segments) {
-      launch("rope", ArgumentList().matrix(x).matrix(table).segment(segment).integer(head_dim));
+      launch("rope", arguments().matrix(x).matrix(table).segment(segment).integer(head_dim));
     }
   }
 
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
+    check_append(x, cache, capacity, segments);
     for (const Segment& segment : segments) {
-      launch("append", ArgumentList().matrix(x).matrix(cache).segment(segment).integer(capacity));
+      launch("append", arguments().matrix(x).matrix(cache).segment(segment).integer(capacity));
     }
   }
 
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
+    check_attention({q, keys, values, out}, shape, segments);
     for (const Segment& segment : segments) {
-      ArgumentList arguments;
-      arguments.matrix(q).matrix(keys).matrix(values).matrix(out).segment(segment);
-      arguments.integer(shape.heads).integer(shape.kv_heads).integer(shape.head_dim);
-      launch("attention",
-             arguments.integer(shape.causal).integer(shape.capacity).number(shape.scale));
+      ArgumentList& list = arguments().matrix(q).matrix(keys).matrix(values).matrix(out);
+      list.segment(segment).integer(shape.heads).integer(shape.kv_heads).integer(shape.head_dim);
+      launch("attention", list.integer(shape.causal).integer(shape.capacity).number(shape.scale));
     }
   }
 
   void add(const Tensor& x, const Tensor& out) override {
-    launch("add", ArgumentList().matrix(x).matrix(out));
+    check_add(x, out);
+    launch("add", arguments().matrix(x).matrix(out));
   }
 
  private:
-  void launch(const char* kernel, const ArgumentList& arguments) {
-    session_->launch(kernel, arguments.get());
+  // An empty list for the next launch.
+  ArgumentList& arguments() {
+    arguments_.clear();
+    return arguments_;
+  }
+  void launch(const char* kernel, const ArgumentList& list) {
+    session_->launch(kernel, list.get());
+  }
+
+  // A dense matrix in host memory of the shape and dtype of `like`, until the next call.
+  Tensor stage(const Tensor& like) {
+    const int64_t bytes = int64_t{like.rows} * like.cols * bytes_per_element(like.dtype);
+    if (bytes > staging_bytes_) {
+      staging_ = std::make_shared<HostStorage>(bytes);
+      staging_bytes_ = bytes;
+    }
+    return {staging_, like.dtype, like.rows, like.cols, like.cols, 0};
   }
 
   // Keys in the last even bank with room, values in the last odd one, so that both are read at
@@ -316,6 +331,10 @@ class DeviceOps : public Ops {
   Device& device_;
   std::string name_;
   Tensor ids_;
+  // Kept between calls, so that the token loop allocates nothing here.
+  ArgumentList arguments_;
+  std::shared_ptr<HostStorage> staging_ = std::make_shared<HostStorage>(0);
+  int64_t staging_bytes_ = 0;
 };
 
 }  // namespace

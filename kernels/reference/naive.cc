@@ -30,19 +30,37 @@ double apply(Epilogue epilogue, double y, double out) {
   return y;
 }
 
-// The elements of a view as fp32, row after row.
-std::vector<float> values(const View& view) {
-  std::vector<float> all(int64_t{view.rows} * view.cols);
-  for (int r = 0; r < view.rows; ++r) {
-    convert_to_f32(view.dtype, view.data + r * view.stride * bytes_per_element(view.dtype),
-                   view.cols, all.data() + int64_t{r} * view.cols);
+// The rows of a view as fp32: in place where they are that, else in a copy.
+class F32Rows {
+ public:
+  explicit F32Rows(const View& view) : stride_(view.stride) {
+    const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
+    if (view.dtype == DType::kF32 && aligned) {
+      data_ = reinterpret_cast<const float*>(view.data);
+      return;
+    }
+    copy_.resize(int64_t{view.rows} * view.cols);
+    for (int r = 0; r < view.rows; ++r) {
+      convert_to_f32(view.dtype, view.data + r * view.stride * bytes_per_element(view.dtype),
+                     view.cols, copy_.data() + int64_t{r} * view.cols);
+    }
+    data_ = copy_.data();
+    stride_ = view.cols;
   }
-  return all;
-}
+  F32Rows(const F32Rows&) = delete;
+  F32Rows& operator=(const F32Rows&) = delete;
+
+  const float* row(int index) const { return data_ + index * stride_; }
+
+ private:
+  std::vector<float> copy_;
+  const float* data_ = nullptr;
+  int64_t stride_;
+};
 
 // The attention of one query row and head over `visible` keys that start at row `first_key`.
 void attend(const AttentionViews& views, const AttentionShape& shape, int row, int head,
-            int first_key, int visible) {
+            int64_t first_key, int visible) {
   const int q_col = head * shape.head_dim;
   const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
   std::vector<double> weights(visible);
@@ -69,14 +87,14 @@ void attend(const AttentionViews& views, const AttentionShape& shape, int row, i
 
 }  // namespace
 
-float View::get(int row, int col) const {
+float View::get(int64_t row, int col) const {
   const std::byte* element = data + (row * stride + col) * bytes_per_element(dtype);
   float value = 0;
   convert_to_f32(dtype, element, 1, &value);
   return value;
 }
 
-void View::set(int row, int col, float value) const {
+void View::set(int64_t row, int col, float value) const {
   std::byte* element = data + (row * stride + col) * bytes_per_element(dtype);
   if (dtype == DType::kF32) {
     std::memcpy(element, &value, sizeof value);
@@ -89,7 +107,6 @@ void View::set(int row, int col, float value) const {
 
 void embed(const View& table, std::span<const int32_t> rows, const View& out) {
   for (int i = 0; i < out.rows; ++i) {
-    OCELLI_CHECK(rows[i] >= 0 && rows[i] < table.rows, "row {} of {}", rows[i], table.rows);
     for (int c = 0; c < out.cols; ++c) out.set(i, c, table.get(rows[i], c));
   }
 }
@@ -98,15 +115,14 @@ void linear(const View& x, const View& weight, const View& bias, Epilogue epilog
             const View& out) {
   // What the epilogue does not read may be uninitialised, on purpose.
   const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-  const std::vector<float> inputs = values(x);
-  const std::vector<float> weights = values(weight);
+  const F32Rows inputs(x);
+  const F32Rows weights(weight);
   for (int r = 0; r < x.rows; ++r) {
+    const float* input = inputs.row(r);
     for (int n = 0; n < weight.rows; ++n) {
+      const float* factors = weights.row(n);
       double sum = bias.data ? bias.get(0, n) : 0;
-      for (int k = 0; k < x.cols; ++k) {
-        sum +=
-            static_cast<double>(inputs[int64_t{r} * x.cols + k]) * weights[int64_t{n} * x.cols + k];
-      }
+      for (int k = 0; k < x.cols; ++k) sum += static_cast<double>(input[k]) * factors[k];
       out.set(r, n, static_cast<float>(apply(epilogue, sum, reads ? out.get(r, n) : 0)));
     }
   }
@@ -142,8 +158,6 @@ void rms_norm(const View& x, const View& weight, float epsilon, const View& out)
 void rope(const View& x, int head_dim, const View& table, std::span<const Segment> segments) {
   const int half = table.cols / 2;
   for (const Segment& segment : segments) {
-    OCELLI_CHECK(segment.past + segment.rows <= table.rows, "position {} of {}",
-                 segment.past + segment.rows - 1, table.rows);
     for (int i = 0; i < segment.rows; ++i) {
       const int row = segment.first_row + i;
       const int position = segment.past + i;
@@ -163,10 +177,8 @@ void rope(const View& x, int head_dim, const View& table, std::span<const Segmen
 
 void append(const View& x, const View& cache, int capacity, std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
-    OCELLI_CHECK(segment.past + segment.rows <= capacity, "row {} of {}",
-                 segment.past + segment.rows - 1, capacity);
     for (int i = 0; i < segment.rows; ++i) {
-      const int target = segment.sequence * capacity + segment.past + i;
+      const int64_t target = int64_t{segment.sequence} * capacity + segment.past + i;
       for (int c = 0; c < x.cols; ++c) cache.set(target, c, x.get(segment.first_row + i, c));
     }
   }
@@ -177,9 +189,9 @@ void attention(const AttentionViews& views, const AttentionShape& shape,
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.rows; ++i) {
       const int visible = segment.past + (shape.causal ? i + 1 : segment.rows);
+      const int64_t first_key = int64_t{segment.sequence} * shape.capacity;
       for (int head = 0; head < shape.heads; ++head) {
-        attend(views, shape, segment.first_row + i, head, segment.sequence * shape.capacity,
-               visible);
+        attend(views, shape, segment.first_row + i, head, first_key, visible);
       }
     }
   }

@@ -1,5 +1,6 @@
 // Every operation as its definition reads, in double precision: the oracle that fast code answers
-// to, and the body of the emulated device's kernels.
+// to, and the body of the emulated device's kernels. Callers have checked the operands
+// (kernels/op_checks.h).
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@ struct View {
   int cols = 0;
   int64_t stride = 0;
 
-  float get(int row, int col) const;
-  void set(int row, int col, float value) const;
+  float get(int64_t row, int col) const;
+  void set(int64_t row, int col, float value) const;
 };
 
 void embed(const View& table, std::span<const int32_t> rows, const View& out);

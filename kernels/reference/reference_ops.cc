@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "host/error.h"
+#include "kernels/op_checks.h"
 #include "kernels/reference/naive.h"
 
 namespace ocelli::kernels {
@@ -50,36 +50,43 @@ class ReferenceOps : public HostOps {
     return std::make_shared<ReferenceLinear>(source, check_linear_source(source));
   }
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
+    check_embed(table, rows, out);
     reference::embed(view(table), rows, view(out));
   }
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     const auto& w = static_cast<const ReferenceLinear&>(*weights);
-    OCELLI_CHECK(x.cols == w.inputs && out.cols == w.outputs && x.rows == out.rows,
-                 "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, w.outputs, w.inputs,
-                 out.rows, out.cols);
+    check_linear(x, w, out);
     reference::linear(view(x), w.weight(), w.bias(), epilogue, view(out));
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    check_layer_norm(x, norm, out);
     reference::layer_norm(view(x), view(norm.weight), view(norm.bias), norm.epsilon, view(out));
   }
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
+    check_rms_norm(x, norm, out);
     reference::rms_norm(view(x), view(norm.weight), norm.epsilon, view(out));
   }
   void rope(const Tensor& x, int head_dim, const Tensor& table,
             std::span<const Segment> segments) override {
+    check_rope(x, head_dim, table, segments);
     reference::rope(view(x), head_dim, view(table), segments);
   }
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
+    check_append(x, cache, capacity, segments);
     reference::append(view(x), view(cache), capacity, segments);
   }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
+    check_attention({q, keys, values, out}, shape, segments);
     reference::attention({view(q), view(keys), view(values), view(out)}, shape, segments);
   }
-  void add(const Tensor& x, const Tensor& out) override { reference::add(view(x), view(out)); }
+  void add(const Tensor& x, const Tensor& out) override {
+    check_add(x, out);
+    reference::add(view(x), view(out));
+  }
 };
 
 }  // namespace

@@ -80,6 +80,9 @@ TEST(Ask, PicturesAndQuestionsComeFromStandardInputToo) {
   EXPECT_EQ(run_ocelli("ask -q - " + quoted(question), read_file(demo_picture())).out,
             expected.out);
   EXPECT_EQ(run_ocelli("ask -q " + picture() + " -", question).out, expected.out);
+  EXPECT_EQ(
+      json::parse(run_ocelli("ask -q --json -", "What is there?\r\n").out)["tokens"]["prompt"],
+      json::parse(run_ocelli("ask -q --json 'What is there?'").out)["tokens"]["prompt"]);
 }
 
 TEST(Ask, SeveralPicturesTakeTheirRowsEach) {
@@ -111,7 +114,8 @@ TEST(Ask, JsonlAnswersInOrderAndRecordsFailures) {
   fs::copy(demo_picture(), folder / "a.png");
   write_file(folder / "q.jsonl",
              "{\"image\": \"a.png\", \"question\": \"How many things are there?\", \"id\": 7}\n"
-             "{\"image\": \"missing.png\", \"question\": \"What is there?\"}\n"
+             "{\"image\": \"missing.png\", \"question\": \"What is there?\", \"answer\": \"x\"}\n"
+             "\n"
              "not json\n"
              "{\"image\": [\"a.png\"], \"question\": \"Describe the picture.\"}\n");
   const std::string arguments = "ask -q --jsonl " + (folder / "q.jsonl").string();
@@ -126,7 +130,8 @@ TEST(Ask, JsonlAnswersInOrderAndRecordsFailures) {
   EXPECT_EQ(lines[0]["answer"].get<std::string>() + "\n",
             run_ocelli("ask -q " + picture() + " 'How many things are there?'").out);
   EXPECT_NE(lines[1]["error"].get<std::string>().find("missing.png"), std::string::npos);
-  EXPECT_NE(lines[2]["error"].get<std::string>().find("q.jsonl:3"), std::string::npos);
+  EXPECT_NE(lines[2]["error"].get<std::string>().find("q.jsonl:4"), std::string::npos);
+  EXPECT_FALSE(lines[1].contains("answer"));  // what was expected is not what was said
   EXPECT_TRUE(lines[3].contains("answer"));
   // The answers do not depend on how many are in the engine.
   const Finished alone = run_ocelli(arguments + " --batch 1");
@@ -169,7 +174,9 @@ TEST(Ask, MaxTokensAndStopStringsEndTheAnswer) {
   EXPECT_EQ(cut["finish"], "length");
   const json stopped = json::parse(run_ocelli(ask + " --stop ' '").out);
   EXPECT_EQ(stopped["finish"], "stop");
-  EXPECT_EQ(stopped["answer"].get<std::string>().find(' '), std::string::npos);
+  const std::string first_word = stopped["answer"];
+  EXPECT_FALSE(first_word.empty());
+  EXPECT_EQ(run_ocelli(ask).out.find("{\"answer\":\"" + first_word + " "), 0U);
 }
 
 // A temperature at which nothing makes sense, and so goes on for a long time.
@@ -230,6 +237,18 @@ TEST(Inspect, TellsWhatTheDemoIs) {
   EXPECT_EQ(object["vision"]["rows_per_image"], 63);
   const Finished text = run_ocelli("inspect tests/golden/models/none");
   expect_failure(text, "is not a model directory");
+}
+
+TEST(Inspect, ShowsAModelThatCannotBeLoadedAndSaysWhy) {
+  const TemporaryFolder folder;
+  fs::copy(source_path("assets/demo"), folder / "m");
+  json config = json::parse(read_file(folder / "m" / "config.json"));
+  config["vision_config"]["intermediate_size"] = 77;
+  write_file(folder / "m" / "config.json", config.dump());
+  const Finished run = run_ocelli("inspect " + (folder / "m").string());
+  EXPECT_EQ(run.code, 1);
+  EXPECT_NE(run.out.find("language_model.lm_head.weight"), std::string::npos);
+  EXPECT_NE(run.err.find("encoder.layers.0.mlp.fc1.weight"), std::string::npos) << run.err;
 }
 
 TEST(Inspect, NamesTheTensorsThatAreNotUsed) {

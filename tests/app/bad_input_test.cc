@@ -75,6 +75,15 @@ TEST(BadPicture, TooLargeIsRefusedWithTheNumbers) {
   expect_failure(run_ocelli(ask(golden_image("bomb.png"))), "30000");
 }
 
+TEST(BadPicture, TooNarrowToBeMadeASquareIsRefused) {
+  const TemporaryFolder folder;
+  // A picture that is allowed by its pixels, but would be widened 96 times first.
+  std::string tall = "P5 1 20000000 255\n";
+  tall.resize(tall.size() + 20'000'000, '\x40');
+  write_file(folder / "tall.pgm", tall);
+  expect_failure(run_ocelli(ask(folder / "tall.pgm")), "too narrow");
+}
+
 TEST(BadPicture, OnePixelIsAPicture) {
   const Finished run = run_ocelli(ask(golden_image("one.png")));
   EXPECT_EQ(run.code, 0) << run.err;
@@ -108,6 +117,25 @@ TEST(BadModel, NaNWeightsAreNamed) {
       "vision_tower._vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight";
   model.poison(name);
   expect_failure(model.run(), name);
+}
+
+TEST(BadModel, OneQuestionThatMeetsNaNDoesNotCostTheOthersTheirAnswers) {
+  const BrokenModel model;
+  model.poison("language_model.model.embed_tokens.weight");  // of token 0, "!"
+  const TemporaryFolder folder;
+  const std::string line = "{\"image\": \"" + demo_picture() + "\", \"question\": ";
+  write_file(folder / "q.jsonl", line + "\"What is there?\"}\n" + line + "\"What is there!\"}\n" +
+                                     line + "\"What is there?\"}\n");
+  const Finished run = run_ocelli("ask -q -m " + (model / "").string() + " --jsonl " +
+                                  (folder / "q.jsonl").string());
+  EXPECT_EQ(run.code, 1);
+  std::vector<json> lines;
+  std::istringstream stream(run.out);
+  for (std::string text; std::getline(stream, text);) lines.push_back(json::parse(text));
+  ASSERT_EQ(lines.size(), 3U) << run.err;
+  EXPECT_TRUE(lines[0].contains("answer"));
+  EXPECT_NE(lines[1].value("error", "").find("embed_tokens"), std::string::npos);
+  EXPECT_EQ(lines[0]["answer"], lines[2]["answer"]);
 }
 
 TEST(BadModel, AConfigThatContradictsItsTensorsNamesThemOneByOne) {
@@ -186,7 +214,8 @@ TEST(BadUsage, ExitsWith2) {
   for (const char* arguments :
        {"", "nonsense", "ask", "ask --backend abacus x", "ask --threads 0 x", "ask --top-p 7 x",
         "ask --jsonl a.jsonl b.png", "ask --jsonl a.jsonl -i", "ask - -", "eval", "tokenize",
-        "ask --dump-input x.png 'no picture'", "ask -i -"}) {
+        "ask --dump-input x.png 'no picture'", "ask -i -", "ask --temperature nan x",
+        "ask --top-p 0 x", "ask --stop '' x", "ask --jsonl a.jsonl --json"}) {
     const Finished run = run_ocelli(arguments);
     EXPECT_EQ(run.code, 2) << arguments << ": " << run.err;
     EXPECT_EQ(run.out, "") << arguments;
@@ -194,6 +223,18 @@ TEST(BadUsage, ExitsWith2) {
   }
   EXPECT_EQ(run_ocelli("ask --help").code, 0);
   EXPECT_EQ(run_ocelli("--version").code, 0);
+}
+
+TEST(BadUsage, APictureWithoutAQuestionIsNotAQuestion) {
+  EXPECT_EQ(run_ocelli("ask '" + demo_picture() + "'").code, 2);
+  expect_failure(run_ocelli("ask -q -i missing.png"), "missing.png");
+}
+
+TEST(BadUsage, ArgumentsMayBeLongerThanFileNames) {
+  const std::string words = "What is there " + std::string(300, 'e') + "?";
+  EXPECT_EQ(run_ocelli("ask -q '" + demo_picture() + "' '" + words + "'").code, 0);
+  EXPECT_EQ(run_ocelli("ask -q -i '" + demo_picture() + "' '" + words + "'").code, 0);
+  expect_failure(run_ocelli("ask -m " + std::string(300, 'm') + " x"), "model directory");
 }
 
 TEST(BadUsage, AnInstructionSetThatIsNotThereIsAFailure) {

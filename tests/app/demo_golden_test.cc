@@ -37,7 +37,7 @@ std::vector<int32_t> generate(Pipeline& pipeline, const nlohmann::json& golden, 
   pipeline.engine().submit(sequence, std::move(pieces), options);
   std::vector<int32_t> tokens;
   while (pipeline.engine().busy()) {
-    for (const llm::Output& output : pipeline.step()) tokens.push_back(output.token);
+    for (const llm::Output& output : pipeline.engine().step()) tokens.push_back(output.token);
   }
   pipeline.engine().close(sequence);
   return tokens;

@@ -1,5 +1,6 @@
 // Tiny random models, stage by stage, against what Hugging Face transformers computed (made by
 // tests/reference/make_model_goldens.py), on every backend and instruction set.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "host/error.h"
 #include "host/json.h"
 #include "kernels/backend.h"
 #include "llm/phi2.h"
@@ -202,7 +203,8 @@ TEST_F(EngineTest, ProbabilitiesAreThoseOfTheModel) {
   }
 }
 
-TEST_F(EngineTest, NaNIsReportedNotSampled) {
+TEST_F(EngineTest, NaNEndsItsOwnSequenceAndNoOther) {
+  const Tokens expected = answer(kPrompt, 5);
   const int sequence = *engine_->open();
   const Tensor rows =
       ops_->tensor(3, config_.hidden_size, kernels::DType::kF32, kernels::Placement::kActivation);
@@ -210,7 +212,18 @@ TEST_F(EngineTest, NaNIsReportedNotSampled) {
   values[7] = std::numeric_limits<float>::quiet_NaN();
   ops_->write(values, rows);
   engine_->submit(sequence, {{{}, rows}}, greedy(3));
-  EXPECT_THROW(engine_->step(), NonFiniteLogits);
+  const int other = *engine_->open();
+  engine_->submit(other, {{kPrompt, {}}}, greedy(5));
+  Tokens tokens;
+  std::vector<FinishReason> reasons;
+  while (engine_->busy()) {
+    for (const Output& output : engine_->step()) {
+      if (output.sequence == other) tokens.push_back(output.token);
+      if (output.sequence == sequence) reasons.push_back(output.finish);
+    }
+  }
+  EXPECT_EQ(reasons, std::vector<FinishReason>{FinishReason::kNotFinite});
+  EXPECT_EQ(tokens, expected);
 }
 
 }  // namespace

@@ -1,0 +1,151 @@
+#include "kernels/op_checks.h"
+
+#include <limits>
+#include <utility>
+
+#include "host/error.h"
+
+namespace ocelli::kernels {
+namespace {
+
+void check_activation(const Tensor& tensor) {
+  OCELLI_CHECK(tensor.dtype == DType::kF32, "an activation [{}, {}] of {}", tensor.rows,
+               tensor.cols, name(tensor.dtype));
+}
+
+void check_same_shape(const Tensor& x, const Tensor& out) {
+  check_activation(x);
+  check_activation(out);
+  OCELLI_CHECK(x.rows == out.rows && x.cols == out.cols, "[{}, {}] into [{}, {}]", x.rows, x.cols,
+               out.rows, out.cols);
+}
+
+void check_norm_vector(const Tensor& vector, const Tensor& x) {
+  OCELLI_CHECK(vector.rows == 1 && vector.cols == x.cols, "a norm's [{}, {}] for [{}, {}]",
+               vector.rows, vector.cols, x.rows, x.cols);
+}
+
+// The rows of a segment lie in an activation of `rows` rows.
+void check_segment(const Segment& s, int rows) {
+  OCELLI_CHECK(s.sequence >= 0 && s.first_row >= 0 && s.rows >= 0 && s.past >= 0,
+               "sequence {}, rows {} + {}, past {}", s.sequence, s.first_row, s.rows, s.past);
+  OCELLI_CHECK(int64_t{s.first_row} + s.rows <= rows, "rows {} + {} of {}", s.first_row, s.rows,
+               rows);
+}
+
+// A segment's positions lie in its sequence's share of the cache, and that share in the cache.
+void check_positions(const Segment& s, int capacity, const Tensor& cache) {
+  const int64_t end = int64_t{s.past} + s.rows;
+  OCELLI_CHECK(end <= capacity, "position {} of {}", end - 1, capacity);
+  const int64_t first = int64_t{s.sequence} * capacity;
+  OCELLI_CHECK(first + end <= cache.rows, "sequence {} of capacity {}: row {} of {}", s.sequence,
+               capacity, first + end - 1, cache.rows);
+}
+
+void check_cache(const Tensor& cache) {
+  OCELLI_CHECK(cache.dtype == DType::kF32 || cache.dtype == DType::kF16, "a cache of {}",
+               name(cache.dtype));
+}
+
+}  // namespace
+
+int check_linear_source(const LinearSource& source) {
+  constexpr int64_t kLargest = std::numeric_limits<int>::max();
+  OCELLI_CHECK(!source.weights.empty(), "a linear operation needs a weight");
+  OCELLI_CHECK(source.biases.empty() || source.biases.size() == source.weights.size(),
+               "{} weights, {} biases", source.weights.size(), source.biases.size());
+  int64_t outputs = 0;
+  for (size_t i = 0; i < source.weights.size(); ++i) {
+    const HostTensor& weight = source.weights[i];
+    OCELLI_CHECK(weight.shape.size() == 2 && weight.shape[1] == source.weights[0].shape[1] &&
+                     weight.shape[1] <= kLargest && weight.shape[0] <= kLargest - outputs,
+                 "{} is {}", weight.name, shape_text(weight.shape));
+    OCELLI_CHECK(source.biases.empty() || source.biases[i].elements() == weight.shape[0],
+                 "{} is {}", source.biases[i].name, shape_text(source.biases[i].shape));
+    outputs += weight.shape[0];
+  }
+  return static_cast<int>(outputs);
+}
+
+void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) {
+  check_activation(out);
+  OCELLI_CHECK(std::cmp_equal(rows.size(), out.rows) && table.cols == out.cols,
+               "{} rows of [{}, {}] into [{}, {}]", rows.size(), table.rows, table.cols, out.rows,
+               out.cols);
+  for (const int32_t row : rows) {
+    OCELLI_CHECK(row >= 0 && row < table.rows, "row {} of {}", row, table.rows);
+  }
+}
+
+void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out) {
+  check_activation(x);
+  check_activation(out);
+  OCELLI_CHECK(x.cols == weights.inputs && out.cols == weights.outputs && x.rows == out.rows,
+               "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, weights.outputs,
+               weights.inputs, out.rows, out.cols);
+}
+
+void check_layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) {
+  check_rms_norm(x, norm, out);
+  check_norm_vector(norm.bias, x);
+}
+
+void check_rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) {
+  check_same_shape(x, out);
+  check_norm_vector(norm.weight, x);
+}
+
+void check_rope(const Tensor& x, int head_dim, const Tensor& table,
+                std::span<const Segment> segments) {
+  check_activation(x);
+  OCELLI_CHECK(head_dim > 0 && x.cols % head_dim == 0, "{} columns, heads of {}", x.cols, head_dim);
+  OCELLI_CHECK(table.dtype == DType::kF32 && table.cols % 2 == 0 && table.cols <= head_dim,
+               "angles [{}, {}] of {} for heads of {}", table.rows, table.cols, name(table.dtype),
+               head_dim);
+  for (const Segment& segment : segments) {
+    check_segment(segment, x.rows);
+    const int64_t end = int64_t{segment.past} + segment.rows;
+    OCELLI_CHECK(end <= table.rows, "position {} of {}", end - 1, table.rows);
+  }
+}
+
+void check_append(const Tensor& x, const Tensor& cache, int capacity,
+                  std::span<const Segment> segments) {
+  check_activation(x);
+  check_cache(cache);
+  OCELLI_CHECK(x.cols == cache.cols, "[{}, {}] into [{}, {}]", x.rows, x.cols, cache.rows,
+               cache.cols);
+  for (const Segment& segment : segments) {
+    check_segment(segment, x.rows);
+    check_positions(segment, capacity, cache);
+  }
+}
+
+void check_attention(const AttentionTensors& tensors, const AttentionShape& shape,
+                     std::span<const Segment> segments) {
+  const auto& [q, keys, values, out] = tensors;
+  check_same_shape(q, out);
+  check_cache(keys);
+  OCELLI_CHECK(values.dtype == keys.dtype && values.rows == keys.rows && values.cols == keys.cols,
+               "keys [{}, {}] of {}, values [{}, {}] of {}", keys.rows, keys.cols, name(keys.dtype),
+               values.rows, values.cols, name(values.dtype));
+  OCELLI_CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0 && shape.scale >= 0,
+               "{} heads, {} of keys, scale {}", shape.heads, shape.kv_heads, shape.scale);
+  OCELLI_CHECK(int64_t{shape.heads} * shape.head_dim == q.cols &&
+                   int64_t{shape.kv_heads} * shape.head_dim == keys.cols,
+               "{} heads of {}, {} of keys: q [{}, {}], keys [{}, {}]", shape.heads, shape.head_dim,
+               shape.kv_heads, q.rows, q.cols, keys.rows, keys.cols);
+  for (const Segment& segment : segments) {
+    check_segment(segment, q.rows);
+    check_positions(segment, shape.capacity, keys);
+  }
+}
+
+void check_add(const Tensor& x, const Tensor& out) {
+  check_activation(x);
+  check_activation(out);
+  OCELLI_CHECK(x.cols == out.cols && (x.rows > 0 ? out.rows % x.rows == 0 : out.rows == 0),
+               "[{}, {}] onto [{}, {}]", x.rows, x.cols, out.rows, out.cols);
+}
+
+}  // namespace ocelli::kernels

@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 # The demo: which picture, and what is asked.
-PICTURE ?= $(firstword $(sort $(wildcard assets/scenes/*.png)))
+PICTURE ?= assets/scenes/house-tree-sun.png
 QUESTION ?= What do you see?
 
 # The one list of packages: what the build needs, and what only tests need.

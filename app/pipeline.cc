@@ -52,6 +52,7 @@ void Pipeline::load(const PipelineOptions& options) {
   kernels::TensorReader reader(checkpoint_);
   const ModelWeights weights = read_weights(reader, config_);
   reader.finish();
+  used_tensors_ = reader.used();
 
   ops_ = make_ops(options);
   if (options.trace) {
@@ -114,7 +115,7 @@ const std::string& Pipeline::why_not_finite() {
   if (!why_not_finite_.empty()) return why_not_finite_;
   why_not_finite_ = "the model computed NaN or infinity, though its weights are finite";
   try {
-    checkpoint_.require_finite();
+    checkpoint_.require_finite(used_tensors_);
   } catch (const host::Error& error) {
     why_not_finite_ = error.what();
   }

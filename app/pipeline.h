@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,8 @@ class Pipeline {
   // memory of their own. Adds its time to `timings`.
   kernels::Tensor encode(const vision::Image& preprocessed, Timings& timings);
 
-  // Why the model computed NaN or infinity: the weights that are, when some are. Reads the whole
-  // checkpoint, once.
+  // Why the model computed NaN or infinity: the weights that are, when some are. Reads every
+  // weight, once.
   const std::string& why_not_finite();
 
   // Writes what was recorded under options.trace to `path`.
@@ -81,6 +82,7 @@ class Pipeline {
   std::unique_ptr<llm::Engine> engine_;
   double load_ms_ = 0;
   std::string why_not_finite_;
+  std::set<std::string> used_tensors_;
 };
 
 }  // namespace ocelli::app

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -122,7 +123,7 @@ class ProfiledOpsImpl : public ProfiledOps {
  private:
   // Runs `operation` and records in `event` how long it took.
   template <typename Operation>
-  auto timed(Event event, const Operation& operation) {
+  std::invoke_result_t<const Operation&> timed(Event event, const Operation& operation) {
     struct Recorder {
       ProfiledOpsImpl& ops;
       Event event;

@@ -65,6 +65,44 @@ TEST(OutputFiles, ReplaceWhatALinkPointsTo) {
   EXPECT_EQ(contents(target), "new");
 }
 
+TEST(OutputFiles, KeepThePermissionsOfTheFileTheyReplace) {
+  const TemporaryDirectory directory;
+  const fs::path path = directory.write("out", "old");
+  for (const fs::perms wanted : {fs::perms::owner_read | fs::perms::owner_write,
+                                 fs::perms::owner_all | fs::perms::group_read,
+                                 fs::perms::owner_read | fs::perms::others_write}) {
+    fs::permissions(path, wanted);
+    OutputFile file(path.string());
+    file.write("new");
+    file.commit();
+    EXPECT_EQ(fs::status(path).permissions(), wanted);
+    EXPECT_EQ(contents(path), "new");
+  }
+}
+
+// Whoever may write beside the file must not choose what is written to.
+TEST(OutputFiles, FollowNoLinkAtTheirTemporaryName) {
+  const TemporaryDirectory directory;
+  const fs::path victim = directory.write("victim", "untouched");
+  const fs::path path = directory.path() / "out";
+  std::string temporary;
+  {
+    const OutputFile file(path.string());
+    for (const auto& entry : fs::directory_iterator(directory.path())) {
+      if (entry.path() != victim) temporary = entry.path().string();
+    }
+  }
+  ASSERT_FALSE(temporary.empty());
+  fs::create_symlink(victim, temporary);  // the name that the next file would take
+  OutputFile file(path.string());
+  file.write("new");
+  file.commit();
+  EXPECT_EQ(contents(victim), "untouched");
+  EXPECT_EQ(contents(path), "new");
+  EXPECT_TRUE(fs::is_symlink(temporary)) << "what others put there stays";
+  EXPECT_EQ(entries(directory.path()), 3);
+}
+
 TEST(OutputFiles, NameThePlaceThatCannotBeWritten) {
   const TemporaryDirectory directory;
   const std::string missing = (directory.path() / "no" / "such" / "place").string();

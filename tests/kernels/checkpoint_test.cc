@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "kernels/ops.h"
 #include "tests/host/expect_error.h"
 #include "tests/host/temporary_directory.h"
 #include "tests/kernels/safetensors_builder.h"
@@ -241,8 +242,7 @@ TEST_F(CheckpointTest, FindsNaNAndInfinity) {
                              .add("t", "BF16", {3}, bytes_of<uint16_t>({0xFF80, 0x7F7F, 0x7C00}))),
             "\"h\" (2 of 3 values), \"t\" (1 of 3 values);"));
   SafetensorsBuilder many;
-  for (int i = 0; i < 8; ++i)
-    many.add("n" + std::to_string(i), "F32", {1}, bytes_of<float>({kNan}));
+  for (int i = 0; i < 8; ++i) many.add(fmt::format("n{}", i), "F32", {1}, bytes_of<float>({kNan}));
   EXPECT_TRUE(holds(finite_error(many), "\"n4\" (1 of 1 values) and 3 more;"));
 }
 
@@ -272,6 +272,25 @@ TEST_F(CheckpointTest, TakesFiniteValuesAndIntegers) {
   EXPECT_NO_THROW(Checkpoint::open(path).require_finite());
 }
 
+TEST_F(CheckpointTest, LooksForNaNWhereItIsTold) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  const fs::path path =
+      directory_.write("model.safetensors", SafetensorsBuilder()
+                                                .add("head", "F32", {1}, bytes_of<float>({kNan}))
+                                                .add("w", "F32", {1, 1}, bytes_of<float>({1}))
+                                                .add("w.bad", "F32", {1}, bytes_of<float>({kNan}))
+                                                .build());
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  TensorReader reader(checkpoint);
+  reader.require("w", {1, 1});
+  reader.require("gone", {1});
+  EXPECT_NO_THROW(checkpoint.require_finite(reader.used()));
+  reader.require("w.bad", {1});
+  EXPECT_TRUE(holds(error_of([&] { checkpoint.require_finite(reader.used()); }),
+                    "weights of \"w.bad\" (1 of 1 values);"));
+  EXPECT_NO_THROW(checkpoint.require_finite(std::set<std::string>{}));
+}
+
 class TensorReaderTest : public CheckpointTest {
  protected:
   Checkpoint sample() const {
@@ -294,6 +313,26 @@ TEST_F(TensorReaderTest, GivesWhatIsAskedFor) {
   EXPECT_TRUE(reader.contains("w"));
   EXPECT_FALSE(reader.contains("v"));
   EXPECT_EQ(reader.unused(), (Names{"ids", "spare"}));
+}
+
+TEST_F(TensorReaderTest, AddsAWeightAndItsBias) {
+  directory_.write("model.safetensors", SafetensorsBuilder()
+                                            .add("q.weight", "F32", {2, 3}, std::string(24, '\0'))
+                                            .add("q.bias", "F16", {2}, std::string(4, '\0'))
+                                            .build());
+  const Checkpoint checkpoint = open();
+  TensorReader reader(checkpoint);
+  LinearSource source;
+  reader.require_linear("q", 2, 3, source);
+  reader.require_linear("k", 4, 3, source);
+  ASSERT_EQ(source.weights.size(), 2U);
+  ASSERT_EQ(source.biases.size(), 2U);
+  EXPECT_EQ(source.weights[0].data, checkpoint.tensors().at("q.weight").data);
+  EXPECT_EQ(source.biases[0].data, checkpoint.tensors().at("q.bias").data);
+  EXPECT_EQ(reader.used(), (std::set<std::string>{"k.bias", "k.weight", "q.bias", "q.weight"}));
+  const std::string message = error_of([&] { reader.finish(); });
+  EXPECT_TRUE(holds(message, "\"k.weight\" is missing, wanted [4, 3]"));
+  EXPECT_TRUE(holds(message, "\"k.bias\" is missing, wanted [4]"));
 }
 
 TEST_F(TensorReaderTest, NamesEveryProblem) {

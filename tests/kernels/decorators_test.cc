@@ -262,7 +262,15 @@ TEST(ProfiledOps, RecordsEveryOperationInOrder) {
     const std::string name = event.at("name");
     if (std::find(kProgram.begin(), kProgram.end(), name) != kProgram.end()) names.push_back(name);
     if (name == "linear") {
-      EXPECT_EQ(event.at("args"), nlohmann::json({{"rows", 4}, {"inputs", 6}, {"outputs", 6}}));
+      EXPECT_EQ(event.at("args"),
+                nlohmann::json({{"rows", 4}, {"inputs", 6}, {"outputs", 6}, {"macs", 4 * 6 * 6}}));
+    } else if (name == "attention") {
+      // Two heads of 3, causal: rows that see 3, 4, 5 and 9 keys, once for scores, once for values.
+      EXPECT_EQ(event.at("args").at("macs"), 2 * (3 + 4 + 5 + 9) * 2 * 3);
+    } else if (name == "mlp") {
+      EXPECT_EQ(event.at("args").at("macs"), 3 * 4 * 6 * 6);  // with its gate
+    } else if (event.contains("args")) {
+      EXPECT_EQ(event.at("args").at("macs"), 0) << name;
     }
   }
   EXPECT_EQ(names, kProgram);

@@ -224,19 +224,5 @@ TEST(Backends, AreMadeByName) {
   EXPECT_EQ(&cpu::select_table(""), cpu::supported_tables().back());
 }
 
-TEST(BackendsDeathTest, CheckShapes) {
-  for (const BackendOptions& options : all_backends()) {
-    const std::unique_ptr<Ops> ops = make_backend(options);
-    const auto weight = store(Matrix(4, 3), DType::kF32);
-    const Linear linear = ops->load_linear({{weight->tensor()}, {}});
-    const Tensor x = ops->tensor(2, 3, DType::kF32, Placement::kActivation);
-    const Tensor narrow = ops->tensor(2, 3, DType::kF32, Placement::kActivation);
-    EXPECT_DEATH(ops->linear(x, linear, narrow, Epilogue::kStore), "\\[2, 3\\]") << options.name;
-    const auto bias = store_vector(Matrix(1, 5), DType::kF32);
-    EXPECT_DEATH(ops->load_linear({{weight->tensor()}, {bias->tensor()}}), "stored is \\[5\\]");
-    EXPECT_DEATH(ops->load_linear({}), "needs a weight");
-  }
-}
-
 }  // namespace
 }  // namespace ocelli::kernels

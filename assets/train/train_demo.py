@@ -289,11 +289,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if not (args.out / "vocab.json").exists():
         train_tokenizer(args.out)
     if not (args.work / "pool" / "pixels.npy").exists():
         pool.build(args.work / "pool", TRAIN_SEED, args.scenes, args.processes)
-    os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29531")
     mp.spawn(work, (args,), nprocs=args.processes)

@@ -23,13 +23,12 @@ using nlohmann::json;
 struct AskOptions {
   ModelOptions model;
   SamplingOptions sampling;
+  InputOptions input;
   std::vector<std::string> arguments;  // pictures, then the question
   std::string jsonl;
   std::string dump_input;
-  int batch = 8;
   bool interactive = false;
   bool as_json = false;
-  vision::DecodeOptions decode;
 };
 
 // What became of an answer, for people.
@@ -76,7 +75,7 @@ void dump_inputs(const AskOptions& options, const Pipeline& pipeline, const Pict
       const bool padded = pipeline.config().vision->aspect == AspectRatio::kPad;
       note(fmt::format(
           "{}: {}x{} picture{}, {} to {}x{} (bicubic)", target.string(), image.width, image.height,
-          options.decode.honour_exif ? " (upright by its EXIF)" : " as stored",
+          options.input.decode.honour_exif ? " (upright by its EXIF)" : " as stored",
           padded ? "padded to a square and scaled" : "stretched", seen.width, seen.height));
     }
   }
@@ -111,7 +110,7 @@ void ask_once(AskOptions& options) {
   }
   const AnswerOptions answer_options = options.sampling.get();
   const std::string question = question_text(last);
-  const Pictures pictures = read_pictures(paths, options.decode);
+  const Pictures pictures = read_pictures(paths, options.input.decode);
   Pipeline pipeline = options.model.open(1);
   dump_inputs(options, pipeline, pictures);
   Conversation conversation(pipeline);
@@ -159,7 +158,7 @@ void converse(AskOptions& options) {
   if (std::ranges::count(paths, "-") > 0) {
     throw UsageError("in a conversation standard input is for the questions");
   }
-  Pictures pictures = read_pictures(paths, options.decode);
+  Pictures pictures = read_pictures(paths, options.input.decode);
   Pipeline pipeline = options.model.open(1);
   dump_inputs(options, pipeline, pictures);
   Conversation conversation(pipeline);
@@ -195,25 +194,23 @@ void ask_many(AskOptions& options) {
     questions.push_back(std::move(line.question));
     objects.push_back(std::move(line.object));
   }
-  Pipeline pipeline = options.model.open(options.batch);
+  Pipeline pipeline = options.model.open(options.input.batch);
   catch_interrupts();
   size_t failed = 0;
-  const bool whole = answer_all(
-      pipeline, questions, answer_options, options.decode, [&](size_t index, const Result& result) {
-        // The line comes back with its answer: what else stood in it
-        // stays.
-        json object = objects[index].is_object() ? objects[index] : json::object();
-        for (const char* key : {"answer", "finish", "tokens", "timings_ms", "error"}) {
-          object.erase(key);  // what the file expected is not what the model said
-        }
-        if (result.error.empty()) {
-          object.update(to_json(result.answer));
-        } else {
-          object["error"] = result.error;
-          ++failed;
-        }
-        print(json_line(object));
-      });
+  const auto done = [&](size_t index, const Result& result) {
+    // The line comes back with its answer. What else stood in it stays, but what the file expected
+    // is not what the model said.
+    json object = objects[index].is_object() ? objects[index] : json::object();
+    for (const char* key : {"answer", "finish", "tokens", "timings_ms", "error"}) object.erase(key);
+    if (result.error.empty()) {
+      object.update(to_json(result.answer));
+    } else {
+      object["error"] = result.error;
+      ++failed;
+    }
+    print(json_line(object));
+  };
+  const bool whole = answer_all(pipeline, questions, answer_options, options.input.decode, done);
   options.model.finish(pipeline);
   if (!whole) throw Exit{kInterruptedExit};
   if (failed > 0) host::fail("{} of {} questions failed", failed, questions.size());
@@ -247,16 +244,12 @@ void add_ask(CLI::App& program) {
                     "A conversation: more questions about the same pictures");
   command->add_option("--jsonl", options->jsonl,
                       "Answer every {\"image\", \"question\"} line of this file (\"-\": stdin)");
-  command->add_option("--batch", options->batch, "Questions of --jsonl answered at once")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
   command->add_flag("--json", options->as_json, "Print one JSON object an answer");
   command->add_option("--dump-input", options->dump_input,
                       "Write the picture as the model sees it (PNG)");
-  command->add_flag("!--no-exif", options->decode.honour_exif,
-                    "Do not turn pictures as their EXIF says");
   options->model.add_to(*command);
   options->sampling.add_to(*command);
+  options->input.add_to(*command);
   command->footer(
       "Examples:\n"
       "  ocelli ask photo.jpg \"What is in the picture?\"\n"

@@ -22,10 +22,9 @@ using nlohmann::json;
 struct EvalOptions {
   ModelOptions model;
   SamplingOptions sampling;
+  InputOptions input;
   std::string file;
   std::string answers;
-  vision::DecodeOptions decode;
-  int batch = 8;
   bool as_json = false;
 };
 
@@ -127,7 +126,7 @@ void run_eval(EvalOptions& options) {
     objects.push_back(std::move(line.object));
   }
 
-  Pipeline pipeline = options.model.open(options.batch);
+  Pipeline pipeline = options.model.open(options.input.batch);
   std::optional<host::OutputFile> answers;
   if (!options.answers.empty()) answers.emplace(options.answers);
   catch_interrupts();
@@ -147,7 +146,7 @@ void run_eval(EvalOptions& options) {
       }
       progress.advance(index + 1);
     };
-    whole = answer_all(pipeline, questions, options.sampling.get(), options.decode, done);
+    whole = answer_all(pipeline, questions, options.sampling.get(), options.input.decode, done);
   }
   options.model.finish(pipeline);
   if (!whole) throw Exit{kInterruptedExit};
@@ -170,13 +169,9 @@ void add_eval(CLI::App& program) {
                     "Print {\"accuracy\", \"count\", \"by_type\": {...}}");
   command->add_option("--answers", options->answers,
                       "Write each line with the model's answer here");
-  command->add_option("--batch", options->batch, "Questions answered at once")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  command->add_flag("!--no-exif", options->decode.honour_exif,
-                    "Do not turn pictures as their EXIF says");
   options->model.add_to(*command);
   options->sampling.add_to(*command);
+  options->input.add_to(*command);
   command->footer(
       "An answer is right when it equals the expected text, white space around it aside.\n"
       "Example:\n"

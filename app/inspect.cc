@@ -24,6 +24,7 @@ struct InspectOptions {
 };
 
 struct Inspection {
+  std::filesystem::path directory;
   ModelConfig config;
   kernels::Checkpoint checkpoint;
   int tokens = 0;
@@ -32,7 +33,7 @@ struct Inspection {
 };
 
 Inspection inspect(const std::filesystem::path& directory) {
-  Inspection found{ModelConfig::read(directory), open_checkpoint(directory), 0, {}, ""};
+  Inspection found{directory, ModelConfig::read(directory), open_checkpoint(directory), 0, {}, ""};
   found.tokens = llm::load_tokenizer(directory)->size();
   kernels::TensorReader reader(found.checkpoint);
   read_weights(reader, found.config);
@@ -82,7 +83,8 @@ json to_json(const Inspection& found) {
     bytes += tensor.bytes();
     parameters += tensor.elements();
   }
-  json object = {{"model_type", found.config.model_type},
+  json object = {{"path", found.directory.string()},
+                 {"model_type", found.config.model_type},
                  {"context", found.config.context},
                  {"tokens", found.tokens},
                  {"parameters", parameters},

@@ -107,7 +107,10 @@ ModelConfig parse_older_tinyllava(const JsonObject& json) {
 
 ModelConfig ModelConfig::read(const fs::path& directory) {
   const fs::path path = directory / "config.json";
-  const JsonObject json(host::read_json(path), path.string());
+  return parse(JsonObject(host::read_json(path), path.string()));
+}
+
+ModelConfig ModelConfig::parse(const JsonObject& json) {
   const std::string type = json.string("model_type", "");
   ModelConfig config;
   if (type == "tinyllava") {
@@ -118,7 +121,7 @@ ModelConfig ModelConfig::read(const fs::path& directory) {
     config.text = llm::Phi2Config::parse(json);
   } else {
     host::fail("{}: model_type '{}' is not supported: use tinyllava, tiny_llava_phi or phi",
-               path.string(), host::printable(type));
+               json.where(), host::printable(type));
   }
   config.model_type = type;
   config.note = json.string("ocelli_note", "");

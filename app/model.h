@@ -7,6 +7,7 @@
 #include <string>
 
 #include "connector/mlp.h"
+#include "host/json.h"
 #include "kernels/checkpoint.h"
 #include "llm/phi2.h"
 #include "vision/siglip.h"
@@ -37,8 +38,10 @@ struct ModelConfig {
   std::string text_prefix;
   int context = 2048;  // positions a conversation may take
 
-  // Reads `directory`/config.json: TinyLLaVA ("tinyllava"), its older form
-  // ("tiny_llava_phi"), or Phi ("phi"). Throws host::Error for anything else, by name.
+  // From a config.json: TinyLLaVA ("tinyllava"), its older form ("tiny_llava_phi"), or Phi ("phi").
+  // Throws host::Error for anything else, by name.
+  static ModelConfig parse(const host::JsonObject& json);
+  // parse() of `directory`/config.json.
   static ModelConfig read(const std::filesystem::path& directory);
 };
 

@@ -46,6 +46,13 @@ void ModelOptions::finish(const Pipeline& opened) const {
   if (!trace.empty()) opened.save_trace(trace);
 }
 
+void InputOptions::add_to(CLI::App& command) {
+  command.add_flag("!--no-exif", decode.honour_exif, "Do not turn pictures as their EXIF says");
+  command.add_option("--batch", batch, "Questions of a file that are answered at once")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+}
+
 void SamplingOptions::add_to(CLI::App& command) {
   llm::SamplerOptions& sampler = answer.sampler;
   command
@@ -80,8 +87,8 @@ AnswerOptions SamplingOptions::get() const {
   AnswerOptions options = answer;
   if (max_tokens > 0) options.max_tokens = max_tokens;
   try {
-    llm::Sampler(options.sampler, 1);
-    llm::StopMatcher(options.stop_strings);
+    const llm::Sampler sampler(options.sampler, 1);
+    const llm::StopMatcher stops(options.stop_strings);
   } catch (const host::Error& error) {
     throw UsageError(error.what());
   }

@@ -25,6 +25,15 @@ struct ModelOptions {
   void finish(const Pipeline& pipeline) const;
 };
 
+// How pictures are read, and how many questions are in the engine at once.
+struct InputOptions {
+  vision::DecodeOptions decode;
+  int batch = 8;
+
+  // Adds --no-exif and --batch.
+  void add_to(CLI::App& command);
+};
+
 struct SamplingOptions {
   AnswerOptions answer;
   int max_tokens = 0;  // 0: not given

@@ -1,11 +1,12 @@
-// Feeds any bytes to the JSON reader and asks the result for every kind of value: each must be
-// refused with host::Error or lie in the range that was asked for.
+// Feeds any bytes to the JSON reader, asks the result for every kind of value, and reads it as a
+// model's configuration: each must be refused with host::Error or make sense.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "app/model.h"
 #include "host/error.h"
 #include "host/json.h"
 
@@ -48,7 +49,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const nlohmann::json document = ocelli::host::parse_json(text, "fuzz");
     // What was accepted is JSON to the library as well, and prints as text that reads the same.
     OCELLI_CHECK(ocelli::host::parse_json(document.dump(), "dump") == document, "{}", size);
-    read_values(JsonObject(document, "fuzz"));
+    const JsonObject object(document, "fuzz");
+    read_values(object);
+    const auto config = ocelli::app::ModelConfig::parse(object);
+    OCELLI_CHECK(config.text.hidden_size % config.text.num_attention_heads == 0 &&
+                     config.text.rotary_dims <= config.text.head_dim() && config.context >= 1,
+                 "{} of {}", config.text.hidden_size, config.text.num_attention_heads);
+    if (config.vision) OCELLI_CHECK(config.vision->image_rows() >= 1, "{}", size);
   });
   return 0;
 }

@@ -102,7 +102,7 @@ Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
   timings.encode += watch.lap_ms();
   const Tensor rows = connector_->forward(features);
   // The connector's buffers serve the next picture: these rows stay.
-  const Tensor kept =
+  Tensor kept =
       ops_->tensor(rows.rows, rows.cols, kernels::DType::kF32, kernels::Placement::kActivation);
   std::vector<int32_t> all(rows.rows);
   std::iota(all.begin(), all.end(), 0);

@@ -143,7 +143,7 @@ class DeviceOps : public Ops {
   Tensor load(const HostTensor& source) override {
     const int cols = static_cast<int>(source.shape.back());
     const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
-    const Tensor copy = tensor(rows, cols, source.dtype, Placement::kWeight);
+    Tensor copy = tensor(rows, cols, source.dtype, Placement::kWeight);
     upload(source.data, copy);
     return copy;
   }

@@ -47,7 +47,9 @@ void ModelOptions::finish(const Pipeline& opened) const {
 }
 
 void InputOptions::add_to(CLI::App& command) {
-  command.add_flag("!--no-exif", decode.honour_exif, "Do not turn pictures as their EXIF says");
+  command.add_flag_callback(
+      "--no-exif", [this] { decode.honour_exif = false; },
+      "Do not turn pictures as their EXIF says");
   command.add_option("--batch", batch, "Questions of a file that are answered at once")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();

@@ -16,7 +16,6 @@ namespace {
 constexpr uint32_t kFileHeader = 14;
 constexpr uint32_t kCoreHeader = 12;   // OS/2
 constexpr uint32_t kInfoHeader = 40;   // Windows 3
-constexpr uint32_t kMaskHeader = 52;   // with colour masks inside
 constexpr uint32_t kMaxHeader = 1024;  // the longest in use has 124 bytes
 
 enum Compression : uint32_t { kNone = 0, kRle8 = 1, kRle4 = 2, kMasks = 3, kAlphaMasks = 6 };

@@ -59,10 +59,10 @@ test-asan asan: test-packages
 	$(call build,asan-ubsan,all)
 	ctest --no-tests=error --preset asan-ubsan --parallel $(JOBS)
 
-# Data races: the rooms that have threads.
+# Data races: the thread pool and the operations that run on it.
 test-tsan tsan: test-packages
 	$(call build,tsan,test_host test_kernels)
-	ctest --no-tests=error --preset tsan --parallel $(JOBS) --tests-regex '^(host|kernels)\.'
+	ctest --no-tests=error --preset tsan --parallel $(JOBS) --tests-regex '^(host.ThreadPool|kernels.*cpu)'
 
 # Every parser for FUZZ_SECONDS.
 test-fuzz fuzz: test-packages

@@ -18,7 +18,7 @@ kernels::Tensor make_rope_table(kernels::Ops& ops, int positions, int dims, floa
       row[half + i] = std::sin(angle);
     }
   }
-  const kernels::Tensor tensor =
+  kernels::Tensor tensor =
       ops.tensor(positions, dims, kernels::DType::kF32, kernels::Placement::kWeight);
   ops.write(table, tensor);
   return tensor;

@@ -77,7 +77,7 @@ class TokenizerFile final : public JsonEvents {
   TokenizerFile(std::string_view text, const std::string& where, BpeFiles& files)
       : JsonEvents(text, where), files_(files), vocabulary_(where, files) {}
 
-  json rest() && { return std::move(root_); }
+  json take_rest() { return std::move(root_); }
 
   void require_parts() const {
     if (!has_vocabulary_) fail("{}: model.vocab is missing or not an object", where());
@@ -290,7 +290,7 @@ void parse_vocab_json(std::string_view text, const std::string& where, BpeFiles&
 void parse_tokenizer_json(std::string_view text, const std::string& where, BpeFiles& files) {
   TokenizerFile reader(text, where, files);
   reader.run();
-  const JsonObject root(std::move(reader).rest(), where);
+  const JsonObject root(reader.take_rest(), where);
   require_supported(root);
   reader.require_parts();
   const auto added = root.value().find("added_tokens");

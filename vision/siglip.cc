@@ -150,7 +150,7 @@ Tensor Siglip::encode(std::span<const float> patches) {
   const int rows = static_cast<int>(patches.size()) / config_.patch_values();
   OCELLI_CHECK(rows % config_.patches() == 0 && rows <= x_.rows, "{} rows of at most {}", rows,
                x_.rows);
-  const Tensor x = x_.row_range(0, rows);
+  Tensor x = x_.row_range(0, rows);
   ops_.write(patches, patches_.row_range(0, rows));
   ops_.linear(patches_.row_range(0, rows), patch_embedding_, x, Epilogue::kStore);
   ops_.add(position_embedding_, x);

@@ -58,7 +58,8 @@ Plan make_plan(int in_size, int out_size) {
   std::vector<double> weights;
   for (int out = 0; out < out_size; ++out) {
     const double center = (out + 0.5) * scale;
-    // Pillow's rounding: half is added and the rest cut off. NOLINTBEGIN(bugprone-incorrect-roundings)
+    // Pillow's rounding: half is added and the rest cut off.
+    // NOLINTBEGIN(bugprone-incorrect-roundings)
     const int first = std::max(0, static_cast<int>(center - support + 0.5));
     const int end = std::min(in_size, static_cast<int>(center + support + 0.5));
     // NOLINTEND(bugprone-incorrect-roundings)

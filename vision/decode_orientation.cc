@@ -14,11 +14,11 @@ int exif_orientation(std::span<const uint8_t> exif) {
     exif = exif.subspan(kPrefix.size());
   }
   if (exif.empty() || exif.size() > kMaxBytes) return 1;
-  static const bool kQuiet = [] {
+  static const bool quiet = [] {
     Exiv2::LogMsg::setLevel(Exiv2::LogMsg::mute);
     return true;
   }();
-  static_cast<void>(kQuiet);
+  static_cast<void>(quiet);
   try {
     Exiv2::ExifData data;
     Exiv2::ExifParser::decode(data, exif.data(), static_cast<uint32_t>(exif.size()));

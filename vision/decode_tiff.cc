@@ -72,7 +72,8 @@ int on_warning(TIFF* /*tiff*/, void* /*data*/, const char* /*module*/, const cha
   return 1;
 }
 
-// libtiff's own conversion differs from Pillow's by rounding.
+// libtiff's own conversion differs from Pillow's by rounding; the parameters are its callback's.
+// NOLINTNEXTLINE(readability-function-size)
 void put_cmyk(TIFFRGBAImage* image, uint32_t* out, uint32_t /*x*/, uint32_t /*y*/, uint32_t width,
               uint32_t height, int32_t from_skew, int32_t to_skew, unsigned char* in) {
   const int samples = image->samplesperpixel;

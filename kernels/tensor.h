@@ -33,13 +33,20 @@ const char* name(DType dtype);
 
 // A tensor as a checkpoint holds it: row-major, in host memory that the checkpoint owns (mapped
 // files stay mapped for the checkpoint's life).
+//
+// A quantised tensor is of kI8 and has one scale for every `group` values: value i stands for
+// data[i] · scales[i / group]. A group never crosses a row, so `group` divides the last dimension.
 struct HostTensor {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
   const std::byte* data = nullptr;
+  const float* scales = nullptr;
+  int group = 0;
 
+  bool quantised() const { return scales != nullptr; }
   int64_t elements() const;
+  // Of the values, without the scales.
   int64_t bytes() const { return elements() * bytes_per_element(dtype); }
 };
 

@@ -16,8 +16,8 @@ QUESTION ?= What do you see?
 # The one list of packages: what the build needs, and what only tests need.
 BUILD_PACKAGES = build-essential cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev \
   libcli11-dev libpcre2-dev libpng-dev libjpeg62-turbo-dev libtiff-dev libwebp-dev libexiv2-dev \
-  libgtest-dev
-TEST_PACKAGES = clang libclang-rt-14-dev clang-format clang-tidy
+  libsentencepiece-dev libgtest-dev
+TEST_PACKAGES = libbenchmark-dev clang libclang-rt-14-dev clang-format clang-tidy
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # $(call install,PACKAGES): those that are missing; on a system without dpkg it trusts the user.

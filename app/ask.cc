@@ -248,6 +248,7 @@ void add_ask(CLI::App& program) {
   command->add_option("--dump-input", options->dump_input,
                       "Write the picture as the model sees it (PNG)");
   options->model.add_to(*command);
+  options->model.add_system_to(*command);
   options->sampling.add_to(*command);
   options->input.add_to(*command);
   command->footer(

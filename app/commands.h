@@ -8,6 +8,8 @@ namespace ocelli::app {
 void add_ask(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_perplexity(CLI::App& program);
+void add_story(CLI::App& program);
 void add_tokenize(CLI::App& program);
 
 }  // namespace ocelli::app

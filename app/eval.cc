@@ -170,6 +170,7 @@ void add_eval(CLI::App& program) {
   command->add_option("--answers", options->answers,
                       "Write each line with the model's answer here");
   options->model.add_to(*command);
+  options->model.add_system_to(*command);
   options->sampling.add_to(*command);
   options->input.add_to(*command);
   command->footer(

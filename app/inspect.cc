@@ -24,19 +24,17 @@ struct InspectOptions {
 };
 
 struct Inspection {
-  std::filesystem::path directory;
-  ModelConfig config;
-  kernels::Checkpoint checkpoint;
+  OpenedModel model;
   int tokens = 0;
   std::set<std::string> unused;
   std::string problems;  // tensors that are missing or misshapen, a line each
 };
 
-Inspection inspect(const std::filesystem::path& directory) {
-  Inspection found{directory, ModelConfig::read(directory), open_checkpoint(directory), 0, {}, ""};
-  found.tokens = llm::load_tokenizer(directory)->size();
-  kernels::TensorReader reader(found.checkpoint);
-  read_weights(reader, found.config);
+Inspection inspect(const std::filesystem::path& path) {
+  Inspection found{open_model(path), 0, {}, ""};
+  found.tokens = llm::load_tokenizer(found.model.tokenizer)->size();
+  kernels::TensorReader reader(found.model.checkpoint);
+  read_weights(reader, found.model.config);
   try {
     reader.finish();
   } catch (const host::Error& error) {
@@ -70,11 +68,22 @@ json text_json(const llm::Phi2Config& text) {
           {"vocab_size", text.vocab_size}};
 }
 
+json text_json(const llm::Llama2Config& text) {
+  return {{"hidden_size", text.hidden_size},
+          {"intermediate_size", text.intermediate_size},
+          {"layers", text.num_hidden_layers},
+          {"heads", text.num_attention_heads},
+          {"key_value_heads", text.num_key_value_heads},
+          {"rotary_dims", text.head_dim()},
+          {"rope_theta", text.rope_theta},
+          {"vocab_size", text.vocab_size}};
+}
+
 json to_json(const Inspection& found) {
   json tensors = json::array();
   int64_t bytes = 0;
   int64_t parameters = 0;
-  for (const auto& [name, tensor] : found.checkpoint.tensors()) {
+  for (const auto& [name, tensor] : found.model.checkpoint.tensors()) {
     tensors.push_back({{"name", name},
                        {"dtype", kernels::name(tensor.dtype)},
                        {"shape", tensor.shape},
@@ -83,16 +92,17 @@ json to_json(const Inspection& found) {
     bytes += tensor.bytes();
     parameters += tensor.elements();
   }
-  json object = {{"path", found.directory.string()},
-                 {"model_type", found.config.model_type},
-                 {"context", found.config.context},
+  json object = {{"path", found.model.path.string()},
+                 {"model_type", found.model.config.model_type},
+                 {"context", found.model.config.context},
                  {"tokens", found.tokens},
                  {"parameters", parameters},
                  {"bytes", bytes},
-                 {"text", text_json(found.config.text)},
+                 {"text", std::visit([](const auto& text) { return text_json(text); },
+                                     found.model.config.text)},
                  {"tensors", tensors}};
   if (!found.problems.empty()) object["problems"] = found.problems;
-  if (found.config.vision) object["vision"] = vision_json(*found.config.vision);
+  if (found.model.config.vision) object["vision"] = vision_json(*found.model.config.vision);
   return object;
 }
 
@@ -110,15 +120,16 @@ std::string one_line(const json& object) {
 
 std::string to_text(const Inspection& found, const json& object) {
   std::string text = fmt::format(
-      "{} model, {:.1f} M parameters, {:.1f} MB in {} file{}\n", found.config.model_type,
+      "{} model, {:.1f} M parameters, {:.1f} MB in {} file{}\n", found.model.config.model_type,
       object["parameters"].get<double>() / 1e6, object["bytes"].get<double>() / 1e6,
-      found.checkpoint.files().size(), found.checkpoint.files().size() == 1 ? "" : "s");
-  if (!found.config.note.empty()) text += host::printable(found.config.note, 400) + "\n";
+      found.model.checkpoint.files().size(), found.model.checkpoint.files().size() == 1 ? "" : "s");
+  if (!found.model.config.note.empty())
+    text += host::printable(found.model.config.note, 400) + "\n";
   if (object.contains("vision")) text += "vision: " + one_line(object["vision"]) + "\n";
   text += "text: " + one_line(object["text"]) + "\n";
-  text += fmt::format("context {} positions, tokenizer of {} tokens\n\n", found.config.context,
-                      found.tokens);
-  for (const auto& [name, tensor] : found.checkpoint.tensors()) {
+  text += fmt::format("context {} positions, tokenizer of {} tokens\n\n",
+                      found.model.config.context, found.tokens);
+  for (const auto& [name, tensor] : found.model.checkpoint.tensors()) {
     text +=
         fmt::format("{:<5} {:<18} {:>11}  {}{}\n", kernels::name(tensor.dtype),
                     kernels::shape_text(tensor.shape), tensor.bytes(), host::printable(name, 200),
@@ -129,7 +140,7 @@ std::string to_text(const Inspection& found, const json& object) {
 
 void run_inspect(const InspectOptions& options) {
   const Inspection found = inspect(find_model(options.model));
-  if (options.verify) found.checkpoint.require_finite();
+  if (options.verify) found.model.checkpoint.require_finite();
   const json object = to_json(found);
   print(options.as_json ? json_line(object) : to_text(found, object));
   if (!found.problems.empty()) throw host::Error(found.problems);
@@ -141,7 +152,7 @@ void add_inspect(CLI::App& program) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = program.add_subcommand("inspect", "Show what a model is made of");
   command->add_option("model", options->model,
-                      "Directory of the model (default: $OCELLI_MODEL, else the bundled demo)");
+                      "Model: file or directory (default: $OCELLI_MODEL, else the bundled demo)");
   command->add_flag("--json", options->as_json, "Print one JSON object");
   command->add_flag("--verify", options->verify, "Read every weight and refuse NaN and infinity");
   command->callback([options] { run_inspect(*options); });

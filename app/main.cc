@@ -19,7 +19,7 @@ int report(const char* message, int code) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App program{"Ask about images on your own machine.", "ocelli"};
+  CLI::App program{"Ask about images and tell stories on your own machine.", "ocelli"};
   program.set_version_flag("--version", OCELLI_VERSION);
   program.require_subcommand(1);
   program.get_formatter()->column_width(36);
@@ -27,7 +27,9 @@ int run(int argc, char** argv) {
       "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 "
       "interrupted.\n");
   ocelli::app::add_ask(program);
+  ocelli::app::add_story(program);
   ocelli::app::add_eval(program);
+  ocelli::app::add_perplexity(program);
   ocelli::app::add_inspect(program);
   ocelli::app::add_tokenize(program);
   try {

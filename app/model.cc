@@ -1,6 +1,7 @@
 #include "app/model.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "host/error.h"
 #include "host/json.h"
@@ -77,18 +78,18 @@ ModelConfig parse_tinyllava(const JsonObject& json) {
                                  "connector_type", "mlp2x_gelu"};
   const JsonObject text = json.object("text_config");
   require_phi(text);
+  const auto phi = llm::Phi2Config::parse(text);
   ModelConfig config;
-  config.text = llm::Phi2Config::parse(text);
-  config.vision = parse_vision(json, json.object("vision_config"), kKeys, config.text.hidden_size);
+  config.vision = parse_vision(json, json.object("vision_config"), kKeys, phi.hidden_size);
+  config.text = phi;
   return config;
 }
 
 ModelConfig parse_older_tinyllava(const JsonObject& json) {
   static constexpr Keys kKeys = {"mm_vision_select_layer", "mm_vision_select_feature",
                                  "mm_projector_type", "mlp2x_gelu"};
-  ModelConfig config;
-  config.text = llm::Phi2Config::parse(json);
-  config.text.lm_head_bias = false;
+  auto phi = llm::Phi2Config::parse(json);
+  phi.lm_head_bias = false;
   const bool described = json.contains("vision_config");
   const std::string tower_name = json.string("mm_vision_tower", "");
   if (!described && tower_name.find("SigLIP") == std::string::npos &&
@@ -99,40 +100,15 @@ ModelConfig parse_older_tinyllava(const JsonObject& json) {
   const JsonObject tower =
       described ? json.object("vision_config")
                 : JsonObject(nlohmann::json::parse(kSo400m), json.where() + ": mm_vision_tower");
-  config.vision = parse_vision(json, tower, kKeys, config.text.hidden_size);
-  return config;
-}
-
-}  // namespace
-
-ModelConfig ModelConfig::read(const fs::path& directory) {
-  const fs::path path = directory / "config.json";
-  return parse(JsonObject(host::read_json(path), path.string()));
-}
-
-ModelConfig ModelConfig::parse(const JsonObject& json) {
-  const std::string type = json.string("model_type", "");
   ModelConfig config;
-  if (type == "tinyllava") {
-    config = parse_tinyllava(json);
-  } else if (type == "tiny_llava_phi") {
-    config = parse_older_tinyllava(json);
-  } else if (type == "phi") {
-    config.text = llm::Phi2Config::parse(json);
-  } else {
-    host::fail("{}: model_type '{}' is not supported: use tinyllava, tiny_llava_phi or phi",
-               json.where(), host::printable(type));
-  }
-  config.model_type = type;
-  config.note = json.string("ocelli_note", "");
-  config.text_prefix = type == "phi" ? "" : kLanguageModel;
-  // TinyLLaVA may go past the positions Phi was trained on: rotary embeddings simply run on.
-  config.context = type == "phi" ? config.text.max_position_embeddings
-                                 : json.integer("tokenizer_model_max_length", 2048, 1, 1 << 20);
+  config.vision = parse_vision(json, tower, kKeys, phi.hidden_size);
+  config.text = phi;
   return config;
 }
 
-kernels::Checkpoint open_checkpoint(const fs::path& directory) {
+OpenedModel open_directory(const fs::path& directory) {
+  const fs::path path = directory / "config.json";
+  ModelConfig config = ModelConfig::parse(JsonObject(host::read_json(path), path.string()));
   kernels::Checkpoint checkpoint = kernels::Checkpoint::open(directory);
   const auto has = [&](const std::string& prefix) {
     const auto found = checkpoint.tensors().lower_bound(prefix);
@@ -144,7 +120,67 @@ kernels::Checkpoint open_checkpoint(const fs::path& directory) {
     checkpoint.rename_prefix("model.", std::string(kLanguageModel) + "model.");
     checkpoint.rename_prefix("lm_head.", std::string(kLanguageModel) + "lm_head.");
   }
-  return checkpoint;
+  return {std::move(config), std::move(checkpoint), directory, directory};
+}
+
+OpenedModel open_llama2c_file(const fs::path& path) {
+  kernels::Llama2cFile file = kernels::open_llama2c(path);
+  ModelConfig config;
+  config.model_type = kLlama2c;
+  config.text = llm::Llama2Config::from_llama2c(file.header);
+  config.context = file.header.seq_len;
+  return {std::move(config), std::move(file.checkpoint), path,
+          path.parent_path() / "tokenizer.bin"};
+}
+
+// A file or folder of the bundle: beside the installed program, or in the source tree.
+fs::path find_bundled(const fs::path& name) {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path installed = program.parent_path() / OCELLI_ASSETS_FROM_BINARY / name;
+  if (!error && fs::exists(installed, error)) return installed.lexically_normal();
+  const fs::path source = fs::path(OCELLI_ASSETS_SOURCE) / name;
+  if (fs::exists(source, error)) return source;
+  return {};
+}
+
+}  // namespace
+
+OpenedModel open_model(const fs::path& path) {
+  std::error_code ignored;  // whatever is wrong will be said by who opens it
+  return fs::is_directory(path, ignored) ? open_directory(path) : open_llama2c_file(path);
+}
+
+int ModelConfig::vocab_size() const {
+  return std::visit([](const auto& config) { return config.vocab_size; }, text);
+}
+
+ModelConfig ModelConfig::parse(const JsonObject& json) {
+  const std::string type = json.string("model_type", "");
+  ModelConfig config;
+  if (type == "tinyllava") {
+    config = parse_tinyllava(json);
+  } else if (type == "tiny_llava_phi") {
+    config = parse_older_tinyllava(json);
+  } else if (type == "phi") {
+    config.text = llm::Phi2Config::parse(json);
+  } else if (type == "llama") {
+    config.text = llm::Llama2Config::parse(json);
+  } else {
+    host::fail("{}: model_type '{}' is not supported: use tinyllava, tiny_llava_phi, phi or llama",
+               json.where(), host::printable(type));
+  }
+  config.model_type = type;
+  config.note = json.string("ocelli_note", "");
+  if (config.vision) {
+    config.text_prefix = kLanguageModel;
+    // TinyLLaVA may go past the positions Phi was trained on: rotary embeddings simply run on.
+    config.context = json.integer("tokenizer_model_max_length", 2048, 1, 1 << 20);
+  } else {
+    config.context =
+        std::visit([](const auto& text) { return text.max_position_embeddings; }, config.text);
+  }
+  return config;
 }
 
 ModelWeights read_weights(kernels::TensorReader& reader, const ModelConfig& config) {
@@ -154,25 +190,40 @@ ModelWeights read_weights(kernels::TensorReader& reader, const ModelConfig& conf
     weights.connector =
         connector::MlpWeights::read(reader, vision->connector_prefix, vision->connector);
   }
-  weights.text = llm::Phi2Weights::read(reader, config.text_prefix, config.text);
+  if (const auto* phi = std::get_if<llm::Phi2Config>(&config.text)) {
+    weights.text = llm::Phi2Weights::read(reader, config.text_prefix, *phi);
+  } else {
+    weights.text = llm::Llama2Weights::read(reader, std::get<llm::Llama2Config>(config.text));
+  }
   return weights;
 }
 
-fs::path find_model(const std::string& argument) {
-  const char* variable = std::getenv("OCELLI_MODEL");
-  const std::string chosen = !argument.empty() ? argument : variable ? variable : "";
+std::unique_ptr<llm::Decoder> make_decoder(kernels::Ops& ops, const ModelConfig& config,
+                                           const ModelWeights& weights,
+                                           const llm::DecoderLimits& limits) {
+  if (const auto* phi = std::get_if<llm::Phi2Config>(&config.text)) {
+    return std::make_unique<llm::Phi2>(ops, *phi, std::get<llm::Phi2Weights>(weights.text), limits);
+  }
+  return std::make_unique<llm::Llama2>(ops, std::get<llm::Llama2Config>(config.text),
+                                       std::get<llm::Llama2Weights>(weights.text), limits);
+}
+
+fs::path find_model(const std::string& argument, BundledModel bundled) {
+  const bool stories = bundled == BundledModel::kStories;
+  const char* variable = stories ? "OCELLI_STORY_MODEL" : "OCELLI_MODEL";
+  const char* value = std::getenv(variable);
+  const std::string chosen = !argument.empty() ? argument : value ? value : "";
   if (!chosen.empty()) {
     std::error_code ignored;  // whatever keeps us from looking, there is no model to be read
-    if (fs::is_directory(chosen, ignored)) return chosen;
-    host::fail("{}: is not a model directory (it should hold config.json and *.safetensors)",
-               host::printable(chosen, 200));
+    if (fs::exists(chosen, ignored)) return chosen;
+    host::fail(
+        "{}: there is no such model (wanted: a directory with config.json and *.safetensors, or a "
+        "file of llama2.c)",
+        host::printable(chosen, 200));
   }
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  const fs::path installed = program.parent_path() / OCELLI_DEMO_FROM_BINARY;
-  if (!error && fs::is_directory(installed, error)) return installed.lexically_normal();
-  if (fs::is_directory(OCELLI_DEMO_SOURCE, error)) return OCELLI_DEMO_SOURCE;
-  host::fail("no model: give one with -m DIRECTORY or in OCELLI_MODEL");
+  const fs::path found = find_bundled(stories ? "stories/stories.bin" : "demo");
+  if (found.empty()) host::fail("no model: give one with -m or in {}", variable);
+  return found;
 }
 
 }  // namespace ocelli::app

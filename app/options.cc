@@ -14,12 +14,14 @@ constexpr int kDefaultTopK = 50;
 }  // namespace
 
 void ModelOptions::add_to(CLI::App& command) {
-  command.add_option("-m,--model", model,
-                     "Directory of the model (default: $OCELLI_MODEL, else the bundled demo)");
+  command.add_option(
+      "-m,--model", model,
+      bundled == BundledModel::kDemo
+          ? "Directory of the model (default: $OCELLI_MODEL, else the bundled demo)"
+          : "Model: file or directory (default: $OCELLI_STORY_MODEL, else the bundled one)");
   command.add_option("--backend", pipeline.backend.name, "Machine to compute on")
       ->check(CLI::IsMember(kernels::backend_names()))
       ->capture_default_str();
-  command.add_option("--system", pipeline.system, "System prompt");
   command.add_option("--threads", pipeline.backend.threads, "Threads (default: every core)")
       ->check(CLI::Range(1, 1024));
   command.add_option("--kv-cache", kv, "Precision of keys and values")
@@ -31,13 +33,22 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_flag("-q,--quiet", quiet, "Print results and errors only");
 }
 
+void ModelOptions::add_system_to(CLI::App& command) {
+  command.add_option("--system", pipeline.system, "System prompt");
+}
+
+void ModelOptions::add_tokenizer_to(CLI::App& command) {
+  command.add_option("--tokenizer", pipeline.tokenizer,
+                     "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
+}
+
 Pipeline ModelOptions::open(int sequences) {
   const char* isa = std::getenv("OCELLI_ISA");
-  pipeline.backend.isa = isa ? isa : "";
+  if (isa && pipeline.backend.isa.empty()) pipeline.backend.isa = isa;
   pipeline.trace = !trace.empty();
   pipeline.sequences = sequences;
   pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
-  Pipeline opened(find_model(model), pipeline);
+  Pipeline opened(find_model(model, bundled), pipeline);
   if (!quiet && !opened.config().note.empty()) note(host::printable(opened.config().note, 400));
   return opened;
 }

@@ -15,9 +15,14 @@ struct ModelOptions {
   std::string trace;
   std::string kv = "f32";
   bool quiet = false;
+  BundledModel bundled = BundledModel::kDemo;
 
-  // Adds -m, --backend, --threads, --system, --check, --trace, --kv-cache and --quiet to `command`.
+  // Adds -m, --backend, --threads, --check, --trace, --kv-cache and --quiet to `command`.
   void add_to(CLI::App& command);
+  // Adds --system, for models that converse.
+  void add_system_to(CLI::App& command);
+  // Adds --tokenizer, for models whose vocabulary stands elsewhere.
+  void add_tokenizer_to(CLI::App& command);
 
   // Loads the model, for `sequences` answers at once; a model with a note shows it on stderr.
   Pipeline open(int sequences);

@@ -34,23 +34,25 @@ std::unique_ptr<kernels::Ops> make_ops(const PipelineOptions& options) {
 
 }  // namespace
 
-Pipeline::Pipeline(const std::filesystem::path& directory, const PipelineOptions& options)
-    : directory_(directory),
-      config_(ModelConfig::read(directory)),
-      checkpoint_(open_checkpoint(directory)),
-      tokenizer_(llm::load_tokenizer(directory)),
+Pipeline::Pipeline(const std::filesystem::path& path, const PipelineOptions& options)
+    : model_(open_model(path)),
+      tokenizer_(llm::load_tokenizer(options.tokenizer.value_or(model_.tokenizer))),
       prompts_(*tokenizer_, options.system) {
   load(options);
   load_ms_ = watch_.elapsed_ms();
 }
 
 void Pipeline::load(const PipelineOptions& options) {
-  if (tokenizer_->size() > config_.text.vocab_size) {
-    host::fail("{}: the tokenizer has {} tokens, the model rows for {}", directory_.string(),
-               tokenizer_->size(), config_.text.vocab_size);
+  const ModelConfig& config = model_.config;
+  // A decoder may have rows to spare; llama2.c's know exactly the tokens of their vocabulary.
+  const bool exact = config.model_type == kLlama2c;
+  if (tokenizer_->size() > config.vocab_size() ||
+      (exact && tokenizer_->size() != config.vocab_size())) {
+    host::fail("{}: the tokenizer has {} tokens, the model rows for {}", model_.path.string(),
+               tokenizer_->size(), config.vocab_size());
   }
-  kernels::TensorReader reader(checkpoint_);
-  const ModelWeights weights = read_weights(reader, config_);
+  kernels::TensorReader reader(model_.checkpoint);
+  ModelWeights weights = read_weights(reader, config);
   reader.finish();
   used_tensors_ = reader.used();
 
@@ -60,24 +62,25 @@ void Pipeline::load(const PipelineOptions& options) {
     profiler_ = profiled.get();
     ops_ = std::move(profiled);
   }
-  if (config_.vision) {
-    const VisionConfig& vision = *config_.vision;
+  if (config.vision) {
+    const VisionConfig& vision = *config.vision;
     siglip_ = std::make_unique<vision::Siglip>(*ops_, vision.siglip, *weights.siglip, 1);
     connector_ = std::make_unique<connector::Mlp>(*ops_, vision.connector, *weights.connector,
                                                   vision.image_rows());
   }
   llm::DecoderLimits limits;
   limits.sequences = options.sequences;
-  limits.capacity = config_.context;
+  limits.capacity = config.context;
   limits.max_rows =
-      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{config_.context} * options.sequences));
+      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{config.context} * options.sequences));
   limits.kv_dtype = options.kv_dtype;
-  decoder_ = std::make_unique<llm::Phi2>(*ops_, config_.text, weights.text, limits);
+  limits.scored_rows = options.scored_rows;
+  decoder_ = make_decoder(*ops_, config, weights, limits);
   engine_ = std::make_unique<llm::Engine>(*ops_, *decoder_);
 }
 
 Image Pipeline::preprocess(const Image& image) const {
-  const VisionConfig& vision = *config_.vision;
+  const VisionConfig& vision = *model_.config.vision;
   const int size = vision.siglip.image_size;
   // Resizing passes through size x height pixels, padding through the square of the longer side.
   const int64_t longer = std::max(image.width, image.height);
@@ -94,7 +97,7 @@ Image Pipeline::preprocess(const Image& image) const {
 }
 
 Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
-  const VisionConfig& vision = *config_.vision;
+  const VisionConfig& vision = *model_.config.vision;
   Stopwatch watch;
   const std::vector<float> patches = vision::make_patches(preprocessed, vision.siglip.patch_size);
   timings.image += watch.lap_ms();
@@ -115,7 +118,7 @@ const std::string& Pipeline::why_not_finite() {
   if (!why_not_finite_.empty()) return why_not_finite_;
   why_not_finite_ = "the model computed NaN or infinity, though its weights are finite";
   try {
-    checkpoint_.require_finite(used_tensors_);
+    model_.checkpoint.require_finite(used_tensors_);
   } catch (const host::Error& error) {
     why_not_finite_ = error.what();
   }
@@ -123,7 +126,7 @@ const std::string& Pipeline::why_not_finite() {
 }
 
 void Pipeline::save_trace(const std::string& path) const {
-  OCELLI_CHECK(profiler_ != nullptr, "a trace of {} was not recorded", directory_.string());
+  OCELLI_CHECK(profiler_ != nullptr, "a trace of {} was not recorded", model_.path.string());
   profiler_->save(path);
 }
 

@@ -22,7 +22,9 @@ struct PipelineOptions {
   kernels::BackendOptions backend;
   bool check = false;  // compare every operation with the reference backend
   bool trace = false;  // record every operation
-  int sequences = 1;   // answered at once
+  std::optional<std::filesystem::path> tokenizer;  // none: the model's own
+  int sequences = 1;                               // answered at once
+  int scored_rows = 0;  // rows whose logits are wanted at once, where that is more
   kernels::DType kv_dtype = kernels::DType::kF32;
   std::string system = std::string(llm::PromptTemplate::kSystem);
 };
@@ -41,12 +43,13 @@ struct Timings {
 class Pipeline {
  public:
   // Throws host::Error for a model that cannot be loaded.
-  Pipeline(const std::filesystem::path& directory, const PipelineOptions& options);
+  Pipeline(const std::filesystem::path& path, const PipelineOptions& options);
 
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const { return model_.config; }
   const llm::Tokenizer& tokenizer() const { return *tokenizer_; }
   const llm::PromptTemplate& prompts() const { return prompts_; }
   llm::Engine& engine() { return *engine_; }
+  llm::Decoder& decoder() { return *decoder_; }
   kernels::Ops& ops() { return *ops_; }
   int sequences() const { return decoder_->limits().sequences; }
   double load_ms() const { return load_ms_; }
@@ -69,9 +72,7 @@ class Pipeline {
   void load(const PipelineOptions& options);
 
   Stopwatch watch_;  // first, so that everything below is timed
-  std::filesystem::path directory_;
-  ModelConfig config_;
-  kernels::Checkpoint checkpoint_;
+  OpenedModel model_;
   std::unique_ptr<llm::Tokenizer> tokenizer_;
   llm::PromptTemplate prompts_;
   std::unique_ptr<kernels::Ops> ops_;

@@ -66,8 +66,9 @@ void run_tokenize(const TokenizeOptions& options) {
 void add_tokenize(CLI::App& program) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = program.add_subcommand("tokenize", "Print the token ids of a text");
-  command->add_option("--tokenizer", options->tokenizer,
-                      "A model directory or a tokenizer.json (default: that of the default model)");
+  command->add_option(
+      "--tokenizer", options->tokenizer,
+      "A model directory, tokenizer.json, .model or .bin (default: the bundled demo's)");
   command->add_option("text", options->text, "The text, or ids with --decode; \"-\": stdin")
       ->required();
   command->add_flag("--decode", options->decode, "From ids back to text");

@@ -75,6 +75,15 @@ bool is_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
+// What of a tensor can be NaN or infinite: its values, or a quantised tensor's scales.
+HostTensor floats_of(const HostTensor& tensor) {
+  if (!tensor.quantised()) return tensor;
+  return {.name = tensor.name,
+          .dtype = DType::kF32,
+          .shape = {tensor.elements() / tensor.group},
+          .data = reinterpret_cast<const std::byte*>(tensor.scales)};
+}
+
 // How many values have an exponent of all ones, which is what NaN and infinity have.
 template <typename T>
 int64_t count_non_finite(const HostTensor& tensor, T exponent) {
@@ -122,6 +131,17 @@ Checkpoint Checkpoint::open(const fs::path& path) {
   return checkpoint;
 }
 
+Checkpoint::Checkpoint(std::unique_ptr<host::MappedFile> file, std::vector<HostTensor> tensors)
+    : path_(file->path()) {
+  files_.push_back(std::move(file));
+  paths_.push_back(path_);
+  for (HostTensor& tensor : tensors) {
+    const std::string name = tensor.name;
+    const bool fresh = add_tensor(std::move(tensor));
+    OCELLI_CHECK(fresh, "two tensors {}", name);
+  }
+}
+
 void Checkpoint::open_index(const fs::path& index) {
   const host::JsonObject top(host::read_json(index, kMaxIndexBytes), index.string());
   const host::JsonObject weights = top.object("weight_map");
@@ -158,19 +178,31 @@ std::set<std::string> Checkpoint::add_file(const fs::path& path) {
   metadata_ = std::move(contents.metadata);
   std::set<std::string> names;
   for (HostTensor& tensor : contents.tensors) {
-    if (reinterpret_cast<uintptr_t>(tensor.data) % bytes_per_element(tensor.dtype) != 0) {
-      const auto bytes = static_cast<size_t>(tensor.bytes());
-      copies_.push_back(std::make_unique<std::byte[]>(bytes));
-      if (bytes > 0) std::memcpy(copies_.back().get(), tensor.data, bytes);
-      tensor.data = copies_.back().get();
+    const std::string name = tensor.name;
+    if (!add_tensor(std::move(tensor))) {
+      fail("{}: the tensor {} is in another shard too", path.string(), quoted(name));
     }
-    const auto [place, fresh] = tensors_.emplace(tensor.name, std::move(tensor));
-    if (!fresh) {
-      fail("{}: the tensor {} is in another shard too", path.string(), quoted(place->first));
-    }
-    names.insert(place->first);
+    names.insert(name);
   }
   return names;
+}
+
+bool Checkpoint::add_tensor(HostTensor tensor) {
+  tensor.data = aligned(tensor.data, tensor.bytes(), bytes_per_element(tensor.dtype));
+  if (tensor.quantised()) {
+    const HostTensor scales = floats_of(tensor);
+    tensor.scales =
+        reinterpret_cast<const float*>(aligned(scales.data, scales.bytes(), alignof(float)));
+  }
+  const std::string name = tensor.name;
+  return tensors_.emplace(name, std::move(tensor)).second;
+}
+
+const std::byte* Checkpoint::aligned(const std::byte* data, int64_t bytes, int64_t alignment) {
+  if (reinterpret_cast<uintptr_t>(data) % alignment == 0) return data;
+  copies_.push_back(std::make_unique<std::byte[]>(bytes));
+  if (bytes > 0) std::memcpy(copies_.back().get(), data, bytes);
+  return copies_.back().get();
 }
 
 void Checkpoint::rename_prefix(const std::string& from, const std::string& to) {
@@ -199,10 +231,11 @@ void Checkpoint::require_finite(const std::set<std::string>* names) const {
   size_t bad = 0;
   for (const auto& [name, tensor] : tensors_) {
     if (names && !names->contains(name)) continue;
-    const int64_t count = count_non_finite(tensor);
+    const HostTensor floats = floats_of(tensor);
+    const int64_t count = count_non_finite(floats);
     if (count == 0 || ++bad > kMaxNonFiniteNamed) continue;
-    named += fmt::format("{}{} ({} of {} values)", bad == 1 ? "" : ", ", quoted(name), count,
-                         tensor.elements());
+    named += fmt::format("{}{} ({} of {} {})", bad == 1 ? "" : ", ", quoted(name), count,
+                         floats.elements(), tensor.quantised() ? "scales" : "values");
   }
   if (bad == 0) return;
   if (bad > kMaxNonFiniteNamed) named += fmt::format(" and {} more", bad - kMaxNonFiniteNamed);
@@ -217,7 +250,7 @@ HostTensor TensorReader::require(const std::string& name, const std::vector<int6
   } else if (place->second.shape != shape) {
     problems_.push_back(fmt::format("{} is {}, wanted {}", quoted(name),
                                     shape_text(place->second.shape), shape_text(shape)));
-  } else if (!is_float(place->second.dtype)) {
+  } else if (!is_float(place->second.dtype) && !(place->second.quantised() && shape.size() == 2)) {
     problems_.push_back(fmt::format("{} is {}, wanted f32, f16 or bf16", quoted(name),
                                     kernels::name(place->second.dtype)));
   } else {
@@ -230,6 +263,11 @@ void TensorReader::require_linear(const std::string& module, int64_t outputs, in
                                   LinearSource& source) {
   source.weights.push_back(require(module + ".weight", {outputs, inputs}));
   source.biases.push_back(require(module + ".bias", {outputs}));
+}
+
+void TensorReader::require_matrix(const std::string& name, int64_t outputs, int64_t inputs,
+                                  LinearSource& source) {
+  source.weights.push_back(require(name, {outputs, inputs}));
 }
 
 bool TensorReader::contains(const std::string& name) const {

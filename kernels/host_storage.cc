@@ -69,6 +69,11 @@ Tensor HostOps::load(const HostTensor& source) {
                shape_text(source.shape));
   const int cols = static_cast<int>(source.shape.back());
   const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
+  if (source.quantised()) {
+    Tensor copy = host_tensor(rows, cols, DType::kF32);
+    convert_to_f32(source, reinterpret_cast<float*>(host_address(copy)));
+    return copy;
+  }
   return {std::make_shared<HostStorage>(source.data), source.dtype, rows, cols, cols, 0};
 }
 

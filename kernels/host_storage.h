@@ -38,7 +38,7 @@ void read_host(const Tensor& source, std::span<float> target);
 // The parts of Ops that are the same for every backend in host memory.
 class HostOps : public Ops {
  public:
-  // Reads fp32, fp16 and bf16 tensors in place.
+  // Reads fp32, fp16 and bf16 tensors in place; a quantised one becomes fp32.
   Tensor load(const HostTensor& source) override;
   Tensor tensor(int rows, int cols, DType dtype, Placement placement) override;
   void write(std::span<const float> source, const Tensor& target) override;

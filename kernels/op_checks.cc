@@ -47,6 +47,18 @@ void check_cache(const Tensor& cache) {
                name(cache.dtype));
 }
 
+void check_weight_kind(const HostTensor& weight, const HostTensor& first) {
+  const bool is_float =
+      weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
+  OCELLI_CHECK(weight.quantised() ? weight.dtype == DType::kI8 : is_float, "{} is of {}",
+               weight.name, name(weight.dtype));
+  OCELLI_CHECK(weight.quantised() == first.quantised() && weight.group == first.group,
+               "{} in groups of {}, {} of {}", first.name, first.group, weight.name, weight.group);
+  OCELLI_CHECK(!weight.quantised() || (weight.group > 0 && weight.group <= kLargestGroup &&
+                                       weight.shape[1] > 0 && weight.shape[1] % weight.group == 0),
+               "{}: groups of {} in rows of {}", weight.name, weight.group, weight.shape[1]);
+}
+
 }  // namespace
 
 int check_linear_source(const LinearSource& source) {
@@ -60,6 +72,7 @@ int check_linear_source(const LinearSource& source) {
     OCELLI_CHECK(weight.shape.size() == 2 && weight.shape[1] == source.weights[0].shape[1] &&
                      weight.shape[1] <= kLargest && weight.shape[0] <= kLargest - outputs,
                  "{} is {}", weight.name, shape_text(weight.shape));
+    check_weight_kind(weight, source.weights[0]);
     OCELLI_CHECK(source.biases.empty() || source.biases[i].elements() == weight.shape[0],
                  "{} is {}", source.biases[i].name, shape_text(source.biases[i].shape));
     outputs += weight.shape[0];

@@ -8,7 +8,8 @@
 
 namespace ocelli::kernels {
 
-// Matrices of one width, one bias a matrix or none. Returns the sum of their outputs.
+// Matrices of one width, all of floats or all quantised in the same groups, one bias a matrix or
+// none. Returns the sum of their outputs.
 int check_linear_source(const LinearSource& source);
 
 void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out);

@@ -52,7 +52,8 @@ class LinearWeights {
 using Linear = std::shared_ptr<const LinearWeights>;
 
 // What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias
-// [outputs_i] each, or no biases at all. Stacking makes q, k and v one product.
+// [outputs_i] each, or no biases at all. Stacking makes q, k and v one product. The matrices are of
+// fp32, fp16 or bf16, or all of them quantised, with the same group of at most kLargestGroup.
 struct LinearSource {
   std::vector<HostTensor> weights;
   std::vector<HostTensor> biases;
@@ -84,6 +85,9 @@ struct AttentionShape {
   int capacity = 0;    // rows of `keys` and `values` that each sequence owns
 };
 
+// Up to here the sum of a group's products, each at most 127 · 128, fits 32 bits.
+inline constexpr int kLargestGroup = 1 << 17;
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -95,7 +99,8 @@ class Ops {
   // backend may read it in place. Throws host::Error when the machine's memory does not hold it.
   virtual Linear load_linear(const LinearSource& source) = 0;
   // Places a tensor of one or two dimensions that is read row by row (a norm's weight as [1, n], an
-  // embedding table). Same promise about the source's memory; the dtype may change to fp32.
+  // embedding table). Same promise about the source's memory; the dtype may change to fp32, and
+  // that of a quantised tensor does, in memory of its own.
   virtual Tensor load(const HostTensor& source) = 0;
   // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
   virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;
@@ -109,6 +114,15 @@ class Ops {
   // out[i] = table[rows[i]], as fp32: token embeddings, or the selection of rows of an activation.
   virtual void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) = 0;
   // out ← epilogue(x·Wᵀ + b); x is [rows, inputs], out is [rows, outputs].
+  //
+  // Where W is quantised, x is quantised too, row by row in W's groups, as llama2.c's runq.c does:
+  //   xs = max|x| / 127 over the group;  xq = x / xs, rounded to nearest, halves away from zero
+  // (xq = 0 where xs = 0). Then, with the products of a group summed in integers, and the
+  // groups in ascending order in fp32, every operation rounded for itself,
+  //   y[r][n] = Σ_g float(Σ_{k∈g} xq[r][k] · wq[n][k]) · ws[n][g] · xs[r][g];  y += b.
+  // These bits are the same on every backend; only the activations' may differ. NaN or infinity in
+  // x makes its group's xs NaN and thereby all of its row's outputs. Where max|x| is so small
+  // that xs is a denormal and x / xs leaves the range, xq ends at ±127.
   virtual void linear(const Tensor& x, const Linear& weights, const Tensor& out,
                       Epilogue epilogue) = 0;
   // (x − mean)/√(variance + ε)·weight + bias over each row. x and out may be the same.

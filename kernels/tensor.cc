@@ -78,6 +78,21 @@ void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, floa
   }
 }
 
+void convert_to_f32(const HostTensor& source, float* out) {
+  convert_to_f32(source.dtype, source.data, source.elements(), out);
+  if (!source.quantised()) return;
+  for (int64_t first = 0; first < source.elements(); first += source.group) {
+    const float scale = scale_of(source, first / source.group);
+    for (int64_t i = first; i < first + source.group; ++i) out[i] *= scale;
+  }
+}
+
+float scale_of(const HostTensor& source, int64_t index) {
+  float scale;
+  std::memcpy(&scale, reinterpret_cast<const std::byte*>(source.scales) + index * 4, sizeof scale);
+  return scale;
+}
+
 float f16_to_f32(uint16_t value) {
   // The three cases are selected without branches, so that loops over this vectorise.
   const uint32_t magnitude = value & 0x7FFFU;

@@ -56,6 +56,12 @@ std::string shape_text(const std::vector<int64_t>& shape);
 // Any dtype to fp32, element by element: source has `elements` of `dtype`.
 void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, float* out);
 
+// All of a tensor to fp32: value · scale where it is quantised.
+void convert_to_f32(const HostTensor& source, float* out);
+
+// Scale `index` of a quantised tensor. A file promises no alignment, so it is copied out.
+float scale_of(const HostTensor& source, int64_t index);
+
 // IEEE half precision and bfloat16, without instruction-set help; rounding is to nearest, even.
 float f16_to_f32(uint16_t value);
 uint16_t f32_to_f16(float value);

@@ -1,31 +1,45 @@
 #include "llm/bpe.h"
 
 #include <algorithm>
-#include <functional>
-#include <limits>
 #include <utility>
 
 #include "host/error.h"
-#include "host/utf8.h"
 #include "llm/bpe_vocabulary.h"
+#include "llm/pair_merger.h"
 
 namespace ocelli::llm {
+namespace {
 
-using host::fail;
+std::unique_ptr<const BpeAlphabet> alphabet_of(const BpeFiles& files,
+                                               const BpeVocabulary& vocabulary) {
+  if (!files.llama) return std::make_unique<ByteAlphabet>(vocabulary.byte_ids());
+  return std::make_unique<LlamaAlphabet>(*files.llama, vocabulary.characters());
+}
+
+// The id of the token `name`, or of `otherwise` when the files name none; -1 when that is missing.
+int32_t named_id(const BpeFiles& files, const BpeVocabulary& vocabulary, const std::string& name,
+                 std::string_view otherwise, std::string_view purpose) {
+  const int32_t id = vocabulary.id_of(name.empty() ? otherwise : name);
+  if (id < 0 && !name.empty()) {
+    host::fail("{}: the token that {}, \"{}\", is not in the vocabulary", files.where, purpose,
+               host::printable(name));
+  }
+  return id;
+}
+
+bool is_in(const std::vector<int32_t>& sorted, int32_t id) {
+  return std::binary_search(sorted.begin(), sorted.end(), id);
+}
+
+}  // namespace
 
 // What one call of encode() works in.
 struct BpeTokenizer::Workspace {
-  // A token of the word so far; joining two leaves the left one, and the right one's id at -1.
-  struct Symbol {
-    int32_t id;
-    int32_t previous;  // places in `symbols`, -1 at the ends
-    int32_t next;
-  };
+  std::string normalized;  // a stretch between added tokens
+  std::string spaced;      // its part between normalized added tokens, as it was split
   std::vector<std::string_view> words;
-  std::vector<Symbol> symbols;
-  // Pairs that can be joined, rank << 32 | place of the left one, as a heap with the lowest on top.
-  // An entry whose pair has changed since is left in it and passed over.
-  std::vector<uint64_t> pairs;
+  std::vector<int32_t> tokens;  // of a word, before the merges
+  PairMerger merger;
   std::vector<int32_t> ids;  // the result
 };
 
@@ -33,123 +47,75 @@ BpeTokenizer::BpeTokenizer(const BpeFiles& files) : BpeTokenizer(files, BpeVocab
 }
 
 BpeTokenizer::BpeTokenizer(const BpeFiles& files, const BpeVocabulary& vocabulary)
-    : byte_ids_(vocabulary.byte_ids()), merges_(vocabulary.merges()) {
-  vocabulary.append_bytes(bytes_, ends_);
+    : tokens_(vocabulary.token_bytes()),
+      merges_(vocabulary.merges()),
+      alphabet_(alphabet_of(files, vocabulary)) {
+  collect_added(vocabulary.added());
+  if (files.llama) bos_ = named_id(files, vocabulary, files.bos, kLlamaBos, "begins a text");
+  eos_ = named_id(files, vocabulary, files.eos, files.llama ? kLlamaEos : kDefaultSpecial,
+                  "ends an answer");
+}
+
+void BpeTokenizer::collect_added(const std::vector<AddedToken>& added) {
   std::vector<AddedToken> first;
   std::vector<AddedToken> then;
-  for (const AddedToken& token : vocabulary.added()) {
-    (token.normalized ? then : first).push_back(token);
+  std::string buffer;
+  for (const AddedToken& token : added) {
+    added_.push_back(token.id);
     if (token.special) specials_.push_back(token.id);
+    if (!token.normalized) {
+      first.push_back(token);
+      continue;
+    }
+    // As Hugging Face does: what is looked for in normalized text is itself normalized.
+    then.push_back(token);
+    then.back().text = alphabet_->normalize(token.text, buffer);
   }
   first_added_ = AddedTokenFinder(std::move(first));
   then_added_ = AddedTokenFinder(std::move(then));
+  std::sort(added_.begin(), added_.end());
   std::sort(specials_.begin(), specials_.end());
-  const bool named = !files.eos.empty();
-  eos_ = vocabulary.id_of(named ? files.eos : kDefaultSpecial);
-  if (named && eos_ < 0) {
-    fail("{}: the token that ends an answer, \"{}\", is not in the vocabulary", files.where,
-         host::printable(files.eos));
-  }
-}
-
-std::string_view BpeTokenizer::token_bytes(int32_t id) const {
-  if (id < 0 || id >= size()) return {};
-  const uint32_t begin = id == 0 ? 0 : ends_[id - 1];
-  return std::string_view(bytes_).substr(begin, ends_[id] - begin);
 }
 
 bool BpeTokenizer::is_special(int32_t id) const {
-  return std::binary_search(specials_.begin(), specials_.end(), id);
+  return is_in(specials_, id);
+}
+
+bool BpeTokenizer::adds_space_after(int32_t previous) const {
+  const Prepend prepend = alphabet_->adds_space();
+  if (prepend == Prepend::kNever) return false;
+  if (previous < 0 || previous == bos_) return true;
+  return prepend == Prepend::kAlways && is_in(added_, previous);
 }
 
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, SpecialTokens special) const {
-  if (const size_t fault = host::utf8_fault(text); fault != text.npos) {
-    fail("the text is not valid UTF-8: byte {} (0x{:02x}) does not belong; convert it to UTF-8",
-         fault, static_cast<unsigned char>(text[fault]));
-  }
-  if (text.size() > std::numeric_limits<int32_t>::max()) {
-    fail("the text has {} bytes, more than a tokenizer takes at once", text.size());
-  }
+  require_text(text);
   const bool specials = special == SpecialTokens::kParse;
   Workspace work;
-  split_at(first_added_, text, specials, work, [&](std::string_view between) {
-    split_at(then_added_, between, specials, work,
-             [&](std::string_view words) { encode_words(words, work); });
-  });
+  const auto add = [&](int32_t id) { work.ids.push_back(id); };
+  const auto encode_stretch = [&](std::string_view stretch) {
+    const bool begins = stretch.data() == text.data();
+    const std::string_view normalized = alphabet_->normalize(stretch, work.normalized);
+    const auto encode_rest = [&](std::string_view rest) {
+      encode_words(rest, begins && rest.data() == normalized.data(), work);
+    };
+    then_added_.split(normalized, specials, encode_rest, add);
+  };
+  first_added_.split(text, specials, encode_stretch, add);
   return std::move(work.ids);
 }
 
-template <typename Encode>
-void BpeTokenizer::split_at(const AddedTokenFinder& finder, std::string_view text, bool specials,
-                            Workspace& work, const Encode& encode_between) {
-  for (size_t from = 0; from < text.size();) {
-    const auto [at, length, id] = finder.find(text, from, specials);
-    encode_between(text.substr(from, std::min(at, text.size()) - from));
-    if (id < 0) return;
-    work.ids.push_back(id);
-    from = at + length;
+void BpeTokenizer::encode_words(std::string_view text, bool begins_text, Workspace& work) const {
+  const auto join = [this](int32_t left, int32_t right) -> Join {
+    const uint32_t rank = merges_.rank(left, right);
+    if (rank == MergeTable::kNone) return {};
+    return {rank, merges_.result(rank)};
+  };
+  alphabet_->split(text, begins_text, work.spaced, work.words);
+  for (const std::string_view word : work.words) {
+    alphabet_->start(word, work.tokens);
+    work.merger.merge(work.tokens, join, work.ids);
   }
-}
-
-void BpeTokenizer::encode_words(std::string_view text, Workspace& work) const {
-  if (text.empty()) return;
-  pre_tokenizer_.split(text, work.words);
-  for (const std::string_view word : work.words) encode_word(word, work);
-}
-
-// O(n log n) in the length of the word: a pair is found in the heap and joined in a linked list.
-void BpeTokenizer::encode_word(std::string_view word, Workspace& work) const {
-  auto& symbols = work.symbols;
-  auto& pairs = work.pairs;
-  start_word(word, work);
-  while (!pairs.empty()) {
-    std::pop_heap(pairs.begin(), pairs.end(), std::greater<>());
-    const auto rank = static_cast<uint32_t>(pairs.back() >> 32);
-    const auto place = static_cast<int32_t>(pairs.back() & 0xFFFFFFFF);
-    pairs.pop_back();
-    Workspace::Symbol& left = symbols[place];
-    if (left.id < 0 || left.next < 0) continue;
-    Workspace::Symbol& right = symbols[left.next];
-    if (merges_.rank(left.id, right.id) != rank) continue;
-    left.id = merges_.result(rank);
-    right.id = -1;
-    left.next = right.next;
-    if (left.next >= 0) symbols[left.next].previous = place;
-    for (const int32_t changed : {left.previous, place}) {
-      if (changed >= 0 && push_pair(changed, work)) {
-        std::push_heap(pairs.begin(), pairs.end(), std::greater<>());
-      }
-    }
-  }
-  for (int32_t place = 0; place >= 0; place = symbols[place].next) {
-    work.ids.push_back(symbols[place].id);
-  }
-}
-
-// One symbol a byte, and the heap of the pairs that can be joined.
-void BpeTokenizer::start_word(std::string_view word, Workspace& work) const {
-  work.symbols.clear();
-  work.pairs.clear();
-  const auto length = static_cast<int32_t>(word.size());
-  for (int32_t i = 0; i < length; ++i) {
-    const auto byte = static_cast<unsigned char>(word[i]);
-    if (byte_ids_[byte] < 0) {
-      fail("the vocabulary has no token for the byte 0x{:02x} in \"{}\"", byte,
-           host::printable(word));
-    }
-    work.symbols.push_back({byte_ids_[byte], i - 1, i + 1 < length ? i + 1 : -1});
-  }
-  for (int32_t i = 0; i + 1 < length; ++i) push_pair(i, work);
-  std::make_heap(work.pairs.begin(), work.pairs.end(), std::greater<>());
-}
-
-bool BpeTokenizer::push_pair(int32_t left, Workspace& work) const {
-  const Workspace::Symbol& symbol = work.symbols[left];
-  if (symbol.next < 0) return false;
-  const uint32_t rank = merges_.rank(symbol.id, work.symbols[symbol.next].id);
-  if (rank == MergeTable::kNone) return false;
-  work.pairs.push_back(uint64_t{rank} << 32 | static_cast<uint32_t>(left));
-  return true;
 }
 
 }  // namespace ocelli::llm

@@ -19,16 +19,14 @@ using host::fail;
 using host::printable;
 using nlohmann::json;
 
-constexpr size_t kMaxFileBytes = 100 << 20;  // the real vocabularies have 1 to 20 MB
-
 // Hands the file's text to `parse(text, where, files)`.
 template <typename Parse>
 void parse_file(const std::filesystem::path& path, BpeFiles& files, Parse parse) {
   const host::MappedFile file(path);
   const auto bytes = file.bytes();
-  if (bytes.size() > kMaxFileBytes) {
+  if (bytes.size() > kMaxVocabularyBytes) {
     fail("{}: has {} bytes, more than the {} that a vocabulary may have", path.string(),
-         bytes.size(), kMaxFileBytes);
+         bytes.size(), kMaxVocabularyBytes);
   }
   parse(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path.string(),
         files);
@@ -77,8 +75,10 @@ void read_directory(const std::filesystem::path& directory, BpeFiles& files) {
   }
   for (const char* name : {"vocab.json", "merges.txt"}) {
     if (!is_there(directory / name)) {
-      fail("{}: has neither tokenizer.json nor {}; a model directory needs one or the other",
-           directory.string(), name);
+      fail(
+          "{}: has neither tokenizer.json nor {}, nor a tokenizer.model or tokenizer.bin; a model "
+          "directory needs one of these vocabularies",
+          directory.string(), name);
     }
   }
   parse_file(directory / "vocab.json", files, parse_vocab_json);
@@ -146,6 +146,7 @@ void parse_special_names(const json& config, const std::string& where, BpeFiles&
       continue;
     }
     files.specials.push_back(special_name(*value, where, key));
+    if (key == "bos_token") files.bos = files.specials.back();
     if (key == "eos_token") files.eos = files.specials.back();
   }
 }
@@ -156,11 +157,8 @@ BpeFiles read_bpe_files(const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     read_directory(path, files);
-  } else if (is_there(path)) {
-    parse_file(path, files, parse_tokenizer_json);
   } else {
-    fail("{}: there is no such file or directory; name a model directory or a tokenizer.json",
-         path.string());
+    parse_file(path, files, parse_tokenizer_json);
   }
   if (files.specials.empty()) files.specials.emplace_back(kDefaultSpecial);
   return files;

@@ -1,8 +1,6 @@
 #include "llm/bpe_vocabulary.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 #include <utility>
 
 #include "host/error.h"
@@ -56,24 +54,19 @@ void append_mapped(std::string_view text, std::string& bytes) {
   }
 }
 
-// Texts of a few bytes, hashed eight at a time: the library's hash takes as long as all the rest of
-// a look-up.
-uint32_t hash_of(std::string_view text) {
-  uint64_t hash = text.size();
-  while (!text.empty()) {
-    uint64_t word = 0;
-    const size_t taken = std::min(text.size(), sizeof word);
-    std::memcpy(&word, text.data(), taken);
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15;
-    hash ^= hash >> 32;
-    text.remove_prefix(taken);
+// Appends the bytes of a token of Llama's kind.
+void append_spaced(std::string_view text, std::string& bytes) {
+  if (const std::string_view byte = bytes_of_token(text); byte.size() < text.size()) {
+    bytes += byte;
+    return;
   }
-  return static_cast<uint32_t>(hash);
+  append_unmarked(text, bytes);
 }
 
 }  // namespace
 
-BpeVocabulary::BpeVocabulary(const BpeFiles& files) : files_(files) {
+BpeVocabulary::BpeVocabulary(const BpeFiles& files)
+    : files_(files), index_(files.tokens.size() + files.added.size()) {
   if (files.tokens.empty()) fail("{}: the vocabulary has no tokens", files.where);
   int32_t highest = 0;
   for (const auto& token : files.tokens) highest = std::max(highest, token.id);
@@ -82,10 +75,9 @@ BpeVocabulary::BpeVocabulary(const BpeFiles& files) : files_(files) {
   by_id_.assign(static_cast<size_t>(highest) + 1, kNone);
   is_own_text_.resize(by_id_.size());
   entries_.reserve(count);
-  slots_.resize(std::bit_ceil(2 * count));
   for (const auto& token : files.tokens) {
-    Slot& slot = slots_[place_of(token.text)];
-    if (slot.entry != kNone) {
+    TextIndex::Slot& slot = slot_of(token.text);
+    if (slot.number != kNone) {
       fail("{}: the token \"{}\" appears twice", files.where, printable(token.text));
     }
     insert(token, slot);
@@ -93,25 +85,23 @@ BpeVocabulary::BpeVocabulary(const BpeFiles& files) : files_(files) {
   collect_added();
 }
 
-size_t BpeVocabulary::place_of(std::string_view text) const {
-  const uint32_t hash = hash_of(text);
-  size_t at = hash & (slots_.size() - 1);
-  while (slots_[at].entry != kNone &&
-         (slots_[at].hash != hash || entries_[slots_[at].entry].text != text)) {
-    at = (at + 1) & (slots_.size() - 1);
-  }
-  return at;
+TextIndex::Slot& BpeVocabulary::slot_of(std::string_view text) {
+  return index_.slot_of(text, [this](uint32_t entry) { return entries_[entry].text; });
+}
+
+uint32_t BpeVocabulary::entry_of(std::string_view text) const {
+  return index_.find(text, [this](uint32_t entry) { return entries_[entry].text; });
 }
 
 int32_t BpeVocabulary::id_of(std::string_view text) const {
-  const Slot& slot = slots_[place_of(text)];
-  return slot.entry == kNone ? -1 : entries_[slot.entry].id;
+  const uint32_t entry = entry_of(text);
+  return entry == kNone ? -1 : entries_[entry].id;
 }
 
 int32_t BpeVocabulary::mapped_id_of(std::string_view text) const {
-  const Slot& slot = slots_[place_of(text)];
-  if (slot.entry >= files_.tokens.size()) return -1;  // none, or an added token only
-  const int32_t id = entries_[slot.entry].id;
+  const uint32_t entry = entry_of(text);
+  if (entry >= files_.tokens.size()) return -1;  // none, or an added token only
+  const int32_t id = entries_[entry].id;
   if (is_own_text_[id]) {
     fail(
         "{}: the token \"{}\" is both an added one, which stands for itself, and one of the "
@@ -122,14 +112,14 @@ int32_t BpeVocabulary::mapped_id_of(std::string_view text) const {
   return id;
 }
 
-void BpeVocabulary::insert(const BpeFiles::Token& token, Slot& slot) {
+void BpeVocabulary::insert(const BpeFiles::Token& token, TextIndex::Slot& slot) {
   uint32_t& entry = by_id_[token.id];
   if (entry != kNone) {
     fail("{}: the id {} is given to both \"{}\" and \"{}\"", files_.where, token.id,
          printable(entries_[entry].text), printable(token.text));
   }
   entry = static_cast<uint32_t>(entries_.size());
-  slot = {hash_of(token.text), entry};
+  TextIndex::fill(slot, token.text, entry);
   entries_.push_back(token);
 }
 
@@ -139,13 +129,13 @@ void BpeVocabulary::collect_added() {
     if (!is_added[token.id]) added_.push_back(token);
     is_added[token.id] = true;
     std::string mapped;
-    append_mapped(token.text, mapped);
-    is_own_text_[token.id] = mapped != token.text;
+    if (!files_.llama) append_mapped(token.text, mapped);
+    is_own_text_[token.id] = !files_.llama && mapped != token.text;
   };
   for (const AddedToken& token : files_.added) {
     if (token.text.empty()) continue;  // as Hugging Face does
     const int32_t known = id_of(token.text);
-    if (known < 0) insert({token.text, token.id}, slots_[place_of(token.text)]);
+    if (known < 0) insert({token.text, token.id}, slot_of(token.text));
     if (known >= 0 && known != token.id) {
       fail("{}: the token \"{}\" has two ids, {} and {}", files_.where, printable(token.text),
            known, token.id);
@@ -171,6 +161,21 @@ std::array<int32_t, 256> BpeVocabulary::byte_ids() const {
     ids[byte] = mapped_id_of({text, character < 0x80 ? size_t{1} : size_t{2}});
   }
   return ids;
+}
+
+CharacterIds BpeVocabulary::characters() const {
+  std::array<int32_t, 256> byte_ids{};
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string name = byte_token_name(static_cast<unsigned char>(byte));
+    byte_ids[byte] = mapped_id_of(name);
+    if (byte_ids[byte] < 0) {
+      fail("{}: model.byte_fallback is set, but the vocabulary has no token {}", files_.where,
+           name);
+    }
+  }
+  CharacterIds characters(byte_ids);
+  for (const auto& token : files_.tokens) characters.add(token.text, token.id);
+  return characters;
 }
 
 MergeTable BpeVocabulary::merges() const {
@@ -206,20 +211,25 @@ int32_t BpeVocabulary::joined_id(const BpeFiles::Merge& merge, int32_t guess,
   return mapped_id_of(text);
 }
 
-void BpeVocabulary::append_bytes(std::string& bytes, std::vector<uint32_t>& ends) const {
+TokenBytes BpeVocabulary::token_bytes() const {
   size_t total = 0;
   for (const auto& entry : entries_) total += entry.text.size();
-  bytes.reserve(bytes.size() + total);
-  ends.reserve(ends.size() + by_id_.size());
+  TokenBytes tokens;
+  tokens.reserve(by_id_.size(), total);
+  std::string bytes;
   for (size_t id = 0; id < by_id_.size(); ++id) {
     const uint32_t entry = by_id_[id];
-    if (entry < files_.tokens.size() && !is_own_text_[id]) {
+    bytes.clear();
+    if (entry != kNone && files_.llama) {
+      append_spaced(entries_[entry].text, bytes);
+    } else if (entry < files_.tokens.size() && !is_own_text_[id]) {
       append_mapped(entries_[entry].text, bytes);
     } else if (entry != kNone) {
       bytes += entries_[entry].text;
     }
-    ends.push_back(static_cast<uint32_t>(bytes.size()));
+    tokens.add(bytes);
   }
+  return tokens;
 }
 
 }  // namespace ocelli::llm

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "llm/bpe_files.h"
+#include "llm/character_ids.h"
 #include "llm/merge_table.h"
+#include "llm/text_index.h"
+#include "llm/token_bytes.h"
 
 namespace ocelli::llm {
 
@@ -21,36 +24,37 @@ class BpeVocabulary {
   int32_t size() const { return static_cast<int32_t>(by_id_.size()); }
   // The id of a token by its text in the files, -1 when there is none.
   int32_t id_of(std::string_view text) const;
-  // The token of each byte, -1 where there is none.
+  // Of a byte-level vocabulary: the token of each byte, -1 where there is none.
   std::array<int32_t, 256> byte_ids() const;
+  // Of one of Llama's kind: the tokens of characters, and of bytes for those that have none; throws
+  // host::Error when a byte has none.
+  CharacterIds characters() const;
   // The merges by pairs of ids; throws host::Error when one names a token that is not there.
   MergeTable merges() const;
   // The added tokens, each once, and those of the control tokens that are otherwise ordinary ones.
   const std::vector<AddedToken>& added() const { return added_; }
-  // Appends the bytes that all tokens stand for to `bytes`, by id, and the end of each to `ends`.
-  void append_bytes(std::string& bytes, std::vector<uint32_t>& ends) const;
+  // The bytes that the tokens stand for.
+  TokenBytes token_bytes() const;
 
  private:
-  static constexpr uint32_t kNone = ~uint32_t{0};
-  struct Slot {
-    uint32_t hash = 0;
-    uint32_t entry = kNone;
-  };
+  static constexpr uint32_t kNone = TextIndex::kNone;
 
   // The slot that holds `text`, or the empty one where it belongs.
-  size_t place_of(std::string_view text) const;
+  TextIndex::Slot& slot_of(std::string_view text);
+  // The place in entries_ of the token with this text, kNone when there is none.
+  uint32_t entry_of(std::string_view text) const;
   // The id of a token of the vocabulary proper, as bytes and merges name them: -1 when there is
   // none, also when an added token has this text.
   int32_t mapped_id_of(std::string_view text) const;
   // Adds a token that the vocabulary does not hold, whose slot this is.
-  void insert(const BpeFiles::Token& token, Slot& slot);
+  void insert(const BpeFiles::Token& token, TextIndex::Slot& slot);
   void collect_added();
   // The id of what the merge makes, whose text is left in `text`; `guess` is tried first.
   int32_t joined_id(const BpeFiles::Merge& merge, int32_t guess, std::string& text) const;
 
   const BpeFiles& files_;
   std::vector<BpeFiles::Token> entries_;  // the vocabulary's tokens, then the added ones
-  std::vector<Slot> slots_;               // text → entry: open addressing, at most half full
+  TextIndex index_;                       // text → entry
   std::vector<uint32_t> by_id_;           // id → entry, kNone where there is a hole
   std::vector<bool> is_own_text_;         // by id: an added token whose text is not in the byte map
   std::vector<AddedToken> added_;

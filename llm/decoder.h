@@ -1,6 +1,7 @@
 // What every decoder-only language model offers: embed, forward, logits.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -14,6 +15,9 @@ struct DecoderLimits {
   int capacity = 2048;  // positions each may hold
   int max_rows = 1024;  // rows of one forward()
   kernels::DType kv_dtype = kernels::DType::kF32;
+  int scored_rows = 0;  // rows of one logits(), where that is more than a row a sequence
+
+  int logit_rows() const { return std::max(sequences, scored_rows); }
 };
 
 class Decoder {
@@ -31,7 +35,7 @@ class Decoder {
   // sequence already holds. Segments cover x without overlap; a sequence has at most one.
   virtual void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) = 0;
   // out[i] = the logits of row rows[i] of x after forward(); out is [rows, vocab_size], at most
-  // `sequences` rows.
+  // logit_rows() rows.
   virtual void logits(const kernels::Tensor& x, std::span<const int32_t> rows,
                       const kernels::Tensor& out) = 0;
 };

@@ -116,7 +116,7 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
   qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
   context_ = activation(limits.max_rows, config.hidden_size);
   hidden_ = activation(limits.max_rows, config.intermediate_size);
-  last_ = activation(limits.sequences, config.hidden_size);
+  last_ = activation(limits.logit_rows(), config.hidden_size);
   if (config.rotary_dims > 0) {
     rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
   }

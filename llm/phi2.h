@@ -91,7 +91,7 @@ class Phi2 : public Decoder {
   kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
   kernels::Tensor context_;  // [rows, hidden]
   kernels::Tensor hidden_;   // [rows, intermediate]
-  kernels::Tensor last_;     // [sequences, hidden]: the rows whose logits are wanted
+  kernels::Tensor last_;     // [logit_rows, hidden]: the rows whose logits are wanted
 };
 
 }  // namespace ocelli::llm

@@ -12,6 +12,9 @@ namespace {
 
 // A fixed number of running maxima, which the compiler keeps in vector registers.
 constexpr size_t kLanes = 16;
+// A token less than e^−48 times as likely as the likeliest is never drawn: all of a vocabulary's
+// together have not one chance in 10^15.
+constexpr double kNeverDrawn = -48;
 
 // The index of the first largest of `logits`; Sampler::kNotFinite when one is NaN or +infinity, or
 // the largest is -infinity.
@@ -63,13 +66,19 @@ Sampler::Sampler(const SamplerOptions& options, int vocab_size)
     penalised_.resize(vocab_size);
     seen_.resize(vocab_size);
   }
-  if (options.temperature > 0) candidates_.resize(vocab_size);
+  if (options.temperature == 0) return;
+  if (options.as_llama2c) {
+    llama2c_.emplace(options.temperature, options.top_p, options.seed, vocab_size);
+  } else {
+    candidates_.reserve(vocab_size);
+  }
 }
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1) logits = penalise(logits, history);
   const int32_t likeliest = first_maximum(logits);
   if (options_.temperature == 0 || likeliest == kNotFinite) return likeliest;
+  if (llama2c_) return llama2c_->sample(logits);
   collect_candidates(logits, logits[likeliest]);
   return draw();
 }
@@ -91,12 +100,15 @@ std::span<const float> Sampler::penalise(std::span<const float> logits,
 }
 
 void Sampler::collect_candidates(std::span<const float> logits, float highest) {
-  OCELLI_CHECK(logits.size() == candidates_.size(), "{} logits for a vocabulary of {}",
-               logits.size(), candidates_.size());
+  OCELLI_CHECK(logits.size() <= candidates_.capacity(), "{} logits for a vocabulary of {}",
+               logits.size(), candidates_.capacity());
+  candidates_.clear();
+  const double least = highest + kNeverDrawn * options_.temperature;
   for (size_t id = 0; id < logits.size(); ++id) {
+    if (logits[id] < least) continue;
     // In double, and measured from the highest, so that no temperature overflows.
     const double distance = (static_cast<double>(logits[id]) - highest) / options_.temperature;
-    candidates_[id] = {logits[id], static_cast<int32_t>(id), std::exp(distance)};
+    candidates_.push_back({logits[id], static_cast<int32_t>(id), std::exp(distance)});
   }
   std::make_heap(candidates_.begin(), candidates_.end(), less_likely<Candidate>);
   taken_ = 0;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "llm/llama2c_sampler.h"
 #include "llm/random.h"
 
 namespace ocelli::llm {
@@ -16,6 +18,7 @@ struct SamplerOptions {
   float top_p = 1;               // with chance: only the likeliest that make up this probability
   float repetition_penalty = 1;  // over 1 makes tokens of the history less likely, also at 0
   uint64_t seed = 0;             // the same seed draws the same tokens on every machine
+  bool as_llama2c = false;       // with chance: draw as llama2.c does, which knows no top_k
 };
 
 class Sampler {
@@ -53,11 +56,12 @@ class Sampler {
 
   SamplerOptions options_;
   Random random_;
+  std::optional<Llama2cSampler> llama2c_;
   std::vector<float> penalised_;  // [vocab], only with a penalty
   std::vector<uint64_t> seen_;    // [vocab], the last call that penalised the token
   uint64_t call_ = 0;
-  // [vocab], only with chance: a heap with the likeliest on top, and behind it those taken off so
-  // far, the likeliest last.
+  // Only with chance, at most [vocab]: a heap with the likeliest on top, and behind it those taken
+  // off so far, the likeliest last.
   std::vector<Candidate> candidates_;
   size_t taken_ = 0;
 };

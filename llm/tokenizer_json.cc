@@ -7,6 +7,7 @@
 
 #include "host/error.h"
 #include "host/json.h"
+#include "llm/tokenizer_json_rules.h"
 
 namespace ocelli::llm {
 namespace {
@@ -213,49 +214,6 @@ class TokenizerFile final : public JsonEvents {
   size_t pair_texts_ = 0;
 };
 
-// The "type" of a part of the file, "" for null or none.
-std::string type_of(const JsonObject& parent, const std::string& part) {
-  return parent.contains(part) ? parent.object(part).string("type", "") : "";
-}
-
-// Refuses what would make other ids than ours, rather than being silently wrong.
-void require_supported(const JsonObject& root) {
-  const std::string& where = root.where();
-  const JsonObject model = root.object("model");
-  const std::string type = model.string("type", "BPE");  // older files leave it out
-  if (type != "BPE") {
-    fail("{}: a tokenizer model of type {} is not supported, only byte-level BPE", where,
-         printable(type));
-  }
-  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.string(affix, "").empty()) fail("{}: model.{} is not supported", where, affix);
-  }
-  for (const char* flag : {"byte_fallback", "ignore_merges"}) {
-    if (model.boolean(flag, false)) fail("{}: model.{} is not supported", where, flag);
-  }
-  if (model.contains("dropout") && model.number("dropout", 0) != 0) {
-    fail("{}: model.dropout is not supported", where);
-  }
-  if (root.contains("normalizer")) {
-    fail("{}: the normalizer {} is not supported", where, printable(type_of(root, "normalizer")));
-  }
-  const std::string splitter = type_of(root, "pre_tokenizer");
-  const JsonObject split = root.object("pre_tokenizer");
-  if (splitter != "ByteLevel" || split.boolean("add_prefix_space", true) ||
-      !split.boolean("use_regex", true)) {
-    fail(
-        "{}: the pre-tokenizer {} is not supported, only ByteLevel with its regex and without a "
-        "prefix space",
-        where, splitter.empty() ? "null" : printable(splitter));
-  }
-  for (const char* part : {"post_processor", "decoder"}) {
-    const std::string other = type_of(root, part);
-    if (root.contains(part) && other != "ByteLevel") {
-      fail("{}: the {} {} is not supported, only ByteLevel", where, part, printable(other));
-    }
-  }
-}
-
 }  // namespace
 
 int32_t checked_token_id(const json& id, const std::string& where, std::string_view text) {
@@ -291,7 +249,7 @@ void parse_tokenizer_json(std::string_view text, const std::string& where, BpeFi
   TokenizerFile reader(text, where, files);
   reader.run();
   const JsonObject root(reader.take_rest(), where);
-  require_supported(root);
+  files.llama = supported_rules(root);
   reader.require_parts();
   const auto added = root.value().find("added_tokens");
   if (added == root.value().end() || added->is_null()) return;

@@ -1,10 +1,10 @@
-"""Writes llama2.c's files: the tokenizer, and a model with Q8_0 (version 2) or fp32 (version 0) weights."""
+"""Writes llama2.c's files: the tokenizer, and a model with fp32 (versions 0 and 1) or Q8_0 (version 2) weights."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Callable
 
 import sentencepiece
 import torch
@@ -35,38 +35,58 @@ def quantize(tensor: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
 
 
 def matrices(model: Llama) -> list[Tensor]:
-    """Every matrix in the order of the files: the embeddings, then each kind over all layers."""
-    return [model.tok_embeddings.weight, *(getattr(layer, name).weight for name in MATRICES for layer in model.layers)]
+    """Every matrix of the layers in the order of the files: each kind over all layers."""
+    return [getattr(layer, name).weight for name in MATRICES for layer in model.layers]
+
+
+def norms(model: Llama) -> list[Tensor]:
+    return [layer.attention_norm.weight for layer in model.layers] + [layer.ffn_norm.weight for layer in model.layers]
+
+
+def write_versioned(model: Llama, path: Path, version: int, group_size: int | None, write: Callable) -> None:
+    """Versions 1 and 2 differ in how write(file, matrix) stores a matrix, and in the header's group size."""
+    tied = model.output is None
+    head = struct.pack("<Ii", MAGIC, version) + header(model.config, model.config.vocab_size) + struct.pack("<B", tied)
+    if group_size is not None:
+        head += struct.pack("<i", group_size)
+    with path.open("wb") as file:
+        file.write(head.ljust(HEADER_BYTES, b"\0"))
+        for norm in [*norms(model), model.norm.weight]:
+            write_floats(file, norm)
+        for matrix in [model.tok_embeddings.weight, *matrices(model), *([] if tied else [model.output.weight])]:
+            write(file, matrix)
 
 
 def write_q8(model: Llama, path: Path, group_size: int) -> None:
-    with path.open("wb") as file:
-        head = struct.pack("<Ii", MAGIC, 2) + header(model.config, model.config.vocab_size) + struct.pack("<Bi", 1, group_size)
-        file.write(head.ljust(HEADER_BYTES, b"\0"))
-        for norm in [*(b.attention_norm for b in model.layers), *(b.ffn_norm for b in model.layers), model.norm]:
-            write_floats(file, norm.weight)
-        for matrix in matrices(model):
-            values, scales = quantize(matrix, group_size)
-            file.write(values.numpy().tobytes())
-            write_floats(file, scales)
+    """Version 2: every matrix in Q8_0."""
+
+    def write(file: BinaryIO, matrix: Tensor) -> None:
+        values, scales = quantize(matrix, group_size)
+        file.write(values.numpy().tobytes())
+        write_floats(file, scales)
+
+    write_versioned(model, path, 2, group_size, write)
+
+
+def write_fp32_v1(model: Llama, path: Path) -> None:
+    """Version 1: fp32 behind a header like version 2's."""
+    write_versioned(model, path, 1, None, write_floats)
 
 
 def write_fp32(model: Llama, path: Path) -> None:
-    embeddings, *rest = matrices(model)
-    layers = model.config.n_layers
+    """Version 0: fp32; a negative vocabulary size says that the classifier is a matrix of its own."""
+    layers, vocab = model.config.n_layers, model.config.vocab_size
+    per_layer, all_norms = matrices(model), norms(model)
     with path.open("wb") as file:
-        file.write(header(model.config, model.config.vocab_size))  # a positive size: the classifier is the embedding
-        write_floats(file, embeddings)
-        for b in model.layers:
-            write_floats(file, b.attention_norm.weight)
-        for matrix in rest[: 4 * layers]:
-            write_floats(file, matrix)
-        for b in model.layers:
-            write_floats(file, b.ffn_norm.weight)
-        for matrix in rest[4 * layers :]:
-            write_floats(file, matrix)
-        write_floats(file, model.norm.weight)
-        write_floats(file, torch.zeros(model.config.seq_len * model.config.head_size))  # the two legacy rotary tables
+        file.write(header(model.config, vocab if model.output is None else -vocab))
+        attention = [*all_norms[:layers], *per_layer[: 4 * layers]]
+        feed_forward = [*all_norms[layers:], *per_layer[4 * layers :]]
+        for tensor in [model.tok_embeddings.weight, *attention, *feed_forward, model.norm.weight]:
+            write_floats(file, tensor)
+        write_floats(file, model.cos)  # two tables that nothing reads any more
+        write_floats(file, model.sin)
+        if model.output is not None:
+            write_floats(file, model.output.weight)
 
 
 def write_tokenizer(spm: sentencepiece.SentencePieceProcessor, path: Path) -> None:

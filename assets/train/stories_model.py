@@ -1,4 +1,4 @@
-"""The Llama2 architecture as llama2.c trains and runs it: RMSNorm, interleaved rotary pairs, SwiGLU, tied classifier."""
+"""The Llama2 architecture as llama2.c trains and runs it: RMSNorm, interleaved rotary pairs, SwiGLU."""
 
 from __future__ import annotations
 
@@ -74,10 +74,13 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    def __init__(self, config: LlamaConfig, dropout: float = 0.0) -> None:
+    """`tied`: the embeddings are the classifier too; otherwise it is a matrix of its own, `output`."""
+
+    def __init__(self, config: LlamaConfig, dropout: float = 0.0, tied: bool = True) -> None:
         super().__init__()
         self.config = config
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.output = None if tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         self.layers = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layers))
         self.norm = RmsNorm(config.dim)
         frequency = 10000.0 ** (-torch.arange(0, config.head_size, 2).float() / config.head_size)
@@ -95,4 +98,5 @@ class Llama(nn.Module):
         x = self.tok_embeddings(ids)
         for layer in self.layers:
             x = layer(x, cos, sin)
-        return F.linear(self.norm(x), self.tok_embeddings.weight)
+        classifier = self.tok_embeddings if self.output is None else self.output
+        return F.linear(self.norm(x), classifier.weight)

@@ -5,9 +5,10 @@
 #include <memory>
 #include <vector>
 
-#include "host/error.h"
 #include "host/thread_pool.h"
+#include "kernels/cpu/cpu_linear.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/tasks.h"
 #include "kernels/host_storage.h"
 #include "kernels/op_checks.h"
 
@@ -16,79 +17,28 @@ namespace {
 
 using cpu::AttentionBlock;
 using cpu::KernelTable;
-using cpu::LinearBlock;
 using cpu::Rows;
+using cpu::rows_of;
+using cpu::shifted;
 
-// A task of a linear operation: this many outputs for this many rows. The weights of a task and its
-// rows fit L2 together at the widths of the models (2,560: 245 KB + 655 KB).
-constexpr int kTaskOutputs = 48;
-constexpr int kTaskRows = 64;
 // Multiplications below which a second thread costs more than it brings.
 constexpr int64_t kSmallProduct = 40'000;
-// Elements below which the same is true of an operation that only passes over rows.
-constexpr int64_t kSmallPass = 8'000;
-
-// Each matrix stays where the checkpoint mapped it; biases become fp32.
-class CpuLinear : public LinearWeights {
- public:
-  struct Part {
-    Rows weight;
-    int first_output;
-    int outputs;
-  };
-
-  CpuLinear(const KernelTable& table, const LinearSource& source, int output_count)
-      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
-    if (!source.biases.empty()) bias_.resize(output_count);
-    int first = 0;
-    for (size_t i = 0; i < source.weights.size(); ++i) {
-      const HostTensor& weight = source.weights[i];
-      const int count = static_cast<int>(weight.shape[0]);
-      parts_.push_back({{const_cast<std::byte*>(weight.data), inputs, weight.dtype}, first, count});
-      if (!source.biases.empty()) {
-        table.to_f32(source.biases[i].dtype, source.biases[i].data, count, bias_.data() + first);
-      }
-      first += count;
-    }
-  }
-
-  const std::vector<Part>& parts() const { return parts_; }
-  const float* bias() const { return bias_.empty() ? nullptr : bias_.data(); }
-
- private:
-  std::vector<Part> parts_;
-  std::vector<float> bias_;
-};
-
-Rows rows_of(const Tensor& tensor) {
-  return {host_address(tensor), tensor.stride, tensor.dtype};
-}
-
-Rows shifted(Rows rows, int64_t row, int64_t col) {
-  rows.data += (row * rows.stride + col) * bytes_per_element(rows.dtype);
-  return rows;
-}
-
-int ceil_div(int a, int b) {
-  return a / b + (a % b != 0 ? 1 : 0);
-}
 
 class CpuOps : public HostOps {
  public:
   explicit CpuOps(const CpuOptions& options)
       : table_(cpu::select_table(options.isa)),
         pool_(options.threads > 0 ? options.threads : host::available_processors()),
+        linear_(table_, pool_),
         scores_(pool_.size()) {}
 
   const char* name() const override { return "cpu"; }
 
-  Linear load_linear(const LinearSource& source) override {
-    return std::make_shared<CpuLinear>(table_, source, check_linear_source(source));
-  }
+  Linear load_linear(const LinearSource& source) override { return linear_.load(source); }
 
-  // Vectors become fp32 once; tables are read in place, row by row.
+  // Vectors become fp32 once, as do quantised tensors; other tables are read in place, row by row.
   Tensor load(const HostTensor& source) override {
-    if (source.shape.size() != 1) return HostOps::load(source);
+    if (source.shape.size() != 1 || source.quantised()) return HostOps::load(source);
     const int n = static_cast<int>(source.shape[0]);
     Tensor copy = tensor(1, n, DType::kF32, Placement::kWeight);
     table_.to_f32(source.dtype, source.data, n, rows_of(copy).f32(0));
@@ -106,19 +56,16 @@ class CpuOps : public HostOps {
 
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
-    const auto& w = static_cast<const CpuLinear&>(*weights);
-    check_linear(x, w, out);
-    for (const CpuLinear::Part& part : w.parts()) {
-      const LinearBlock whole = {rows_of(x),
-                                 part.weight,
-                                 w.bias() ? w.bias() + part.first_output : nullptr,
-                                 shifted(rows_of(out), 0, part.first_output),
-                                 x.rows,
-                                 w.inputs,
-                                 part.outputs,
-                                 epilogue};
-      run_linear(whole);
-    }
+    check_linear(x, *weights, out);
+    linear_.run(x, weights, out, epilogue);
+  }
+
+  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
+    if (!mlp.gate) return Ops::mlp(x, mlp, hidden, out);
+    check_linear(x, *mlp.fc1, hidden);
+    check_linear(x, *mlp.gate, hidden);
+    linear_.run_gated(x, mlp, hidden);
+    linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
   }
 
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
@@ -177,7 +124,7 @@ class CpuOps : public HostOps {
     check_attention({q, keys, values, out}, shape, segments);
     grow_scores(shape.capacity);
     for (const Segment& segment : segments) {
-      const int blocks = ceil_div(segment.rows, cpu::kAttentionRows);
+      const int blocks = cpu::ceil_div(segment.rows, cpu::kAttentionRows);
       const int visible = segment.past + segment.rows;
       const auto task = [&](int index, int thread) {
         const int head = index % shape.heads;
@@ -199,7 +146,7 @@ class CpuOps : public HostOps {
       };
       // Blocks of one head follow one another badly for the cache but well for balance.
       const int64_t products = int64_t{segment.rows} * visible * q.cols;
-      each_task(blocks * shape.heads, products < kSmallProduct, task);
+      cpu::each_task(pool_, blocks * shape.heads, products < kSmallProduct, task);
     }
   }
 
@@ -221,48 +168,14 @@ class CpuOps : public HostOps {
     scores_capacity_ = capacity;
   }
 
-  void run_linear(const LinearBlock& whole) {
-    const int strips = ceil_div(whole.outputs, kTaskOutputs);
-    const int row_blocks = ceil_div(whole.rows, kTaskRows);
-    const auto task = [&](int index, int) {
-      const int strip = index % strips * kTaskOutputs;
-      const int row = index / strips * kTaskRows;
-      LinearBlock block = whole;
-      block.x = shifted(whole.x, row, 0);
-      block.weight = shifted(whole.weight, strip, 0);
-      block.bias = whole.bias ? whole.bias + strip : nullptr;
-      block.out = shifted(whole.out, row, strip);
-      block.rows = std::min(kTaskRows, whole.rows - row);
-      block.outputs = std::min(kTaskOutputs, whole.outputs - strip);
-      table_.linear(block);
-    };
-    const int64_t products = int64_t{whole.rows} * whole.outputs * whole.inputs;
-    each_task(strips * row_blocks, products < kSmallProduct, task);
-  }
-
-  template <typename Task>
-  void each_task(int count, bool small, const Task& task) {
-    if (small) {
-      for (int i = 0; i < count; ++i) task(i, 0);
-    } else {
-      pool_.parallel_for(count, task);
-    }
-  }
-
-  // Calls body(row) for every row, in groups that are worth a task.
   template <typename Body>
   void each_row(int rows, int cols, const Body& body) {
-    const int group = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
-    const auto task = [&](int index, int) {
-      const int first = index * group;
-      const int end = first + std::min(group, rows - first);
-      for (int row = first; row < end; ++row) body(row);
-    };
-    each_task(ceil_div(rows, group), int64_t{rows} * cols < kSmallPass, task);
+    cpu::each_row(pool_, rows, cols, body);
   }
 
   const KernelTable& table_;
   host::ThreadPool pool_;
+  cpu::LinearEngine linear_;
   // Per thread: the scores of one AttentionBlock, for as many keys as scores_capacity_.
   std::vector<std::unique_ptr<float[]>> scores_;
   int scores_capacity_ = 0;

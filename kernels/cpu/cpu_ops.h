@@ -1,4 +1,5 @@
-// The CPU backend: fp32 arithmetic on every core, straight from the checkpoint's mapped weights.
+// The CPU backend: fp32 arithmetic on every core, straight from the checkpoint's mapped weights, or
+// integers where those are quantised.
 #pragma once
 
 #include <memory>

@@ -38,6 +38,44 @@ struct LinearBlock {
   Epilogue epilogue = Epilogue::kStore;
 };
 
+// Rows of activations in int8, each group filled up with zeros to whole steps of 4 (packing.h).
+struct QuantisedRows {
+  int8_t* values = nullptr;        // [rows][stride], of which groups · steps · 4 bytes are used
+  float* scales = nullptr;         // [rows][groups]
+  int32_t* corrections = nullptr;  // [rows][groups], −128 · the sum of the group's values
+  int64_t stride = 0;
+  int groups = 0;
+
+  [[gnu::always_inline]] QuantisedRows from(int64_t row) const {
+    return {values + row * stride, scales + row * groups, corrections + row * groups, stride,
+            groups};
+  }
+};
+
+// `values` may be read up to a multiple of this many rows: what stands there is not used.
+inline constexpr int kQuantisedRowBlock = 32;
+
+// out[r][n] ← epilogue(x·W + bias) for `rows` quantised rows and `outputs` outputs of a packed
+// matrix, from an output on that is a multiple of 16. Gives the same bits on every instruction set,
+// as Ops::linear describes them, but for the activations.
+struct Int8Block {
+  QuantisedRows x;
+  const uint8_t* values = nullptr;  // of the first panel; see packing.h
+  const float* scales = nullptr;    // likewise
+  const float* bias = nullptr;      // null: none
+  Rows out;
+  int rows = 0;
+  int outputs = 0;
+  int steps = 0;  // in a group
+  Epilogue epilogue = Epilogue::kStore;
+};
+
+struct Int8Functions {
+  // One row of n values, n a multiple of group, by the rule of Ops::linear.
+  void (*quantise_row)(const float* x, int n, int group, const QuantisedRows& out);
+  void (*linear)(const Int8Block& block);
+};
+
 // One head of attention for `rows` consecutive queries of one sequence.
 struct AttentionBlock {
   Rows q;                   // [rows, head_dim]
@@ -67,6 +105,7 @@ struct KernelTable {
   // Between fp32 and fp16 (rounded to nearest, even) or bf16 (to fp32 only).
   void (*to_f32)(DType dtype, const std::byte* x, int n, float* out);
   void (*to_f16)(const float* x, int n, uint16_t* out);
+  Int8Functions int8;
 };
 
 // At most this many queries may share an AttentionBlock.

@@ -78,6 +78,7 @@ class DeviceLinear : public LinearWeights {
  public:
   struct Piece {
     Tensor weight;
+    Tensor scales;  // of a quantised weight
     Tensor bias;
     int first_output;
   };
@@ -143,9 +144,10 @@ class DeviceOps : public Ops {
   Tensor load(const HostTensor& source) override {
     const int cols = static_cast<int>(source.shape.back());
     const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
-    Tensor copy = tensor(rows, cols, source.dtype, Placement::kWeight);
-    upload(source.data, copy);
-    return copy;
+    if (!source.quantised()) return upload_new(source.data, rows, cols, source.dtype);
+    std::vector<float> values(source.elements());
+    convert_to_f32(source, values.data());
+    return upload_new(reinterpret_cast<const std::byte*>(values.data()), rows, cols, DType::kF32);
   }
 
   Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
@@ -188,13 +190,16 @@ class DeviceOps : public Ops {
     check_linear(x, w, out);
     for (const DeviceLinear::Piece& piece : w.pieces) {
       ArgumentList& list = arguments().matrix(x).matrix(piece.weight);
+      const bool quantised = piece.scales.storage != nullptr;
+      if (quantised) list.matrix(piece.scales);
       if (piece.bias.storage) {
         list.matrix(piece.bias);
       } else {
         list.no_matrix(piece.weight);
       }
       list.matrix(out.column_range(piece.first_output, piece.weight.rows));
-      launch("linear", list.integer(static_cast<int64_t>(epilogue)));
+      list.integer(static_cast<int64_t>(epilogue));
+      launch(quantised ? "linear_int8" : "linear", list);
     }
   }
 
@@ -284,24 +289,35 @@ class DeviceOps : public Ops {
   void load_pieces(const HostTensor& weight, const HostTensor* bias, int first_output,
                    DeviceLinear& result) {
     const int rows = static_cast<int>(weight.shape[0]);
-    const int64_t row_bytes = weight.shape[1] * bytes_per_element(weight.dtype);
+    const int cols = static_cast<int>(weight.shape[1]);
+    const int groups = weight.quantised() ? cols / weight.group : 0;
+    const int64_t row_bytes = cols * bytes_per_element(weight.dtype);
+    const int64_t scale_bytes = groups * bytes_per_element(DType::kF32);
     for (int row = 0; row < rows;) {
-      const int64_t room = device_.free_bytes(emptiest_bank()) / row_bytes;
+      const int64_t room = device_.free_bytes(emptiest_bank()) / (row_bytes + scale_bytes);
       // Where not even one row fits, the device says so.
       const int count = static_cast<int>(std::clamp<int64_t>(room, 1, rows - row));
-      HostTensor piece = weight;
-      piece.shape[0] = count;
-      piece.data += row * row_bytes;
-      DeviceLinear::Piece placed{load(piece), {}, first_output + row};
+      DeviceLinear::Piece placed;
+      placed.first_output = first_output + row;
+      placed.weight = upload_new(weight.data + row * row_bytes, count, cols, weight.dtype);
+      if (weight.quantised()) {
+        const auto* scales = reinterpret_cast<const std::byte*>(weight.scales);
+        placed.scales = upload_new(scales + row * scale_bytes, count, groups, DType::kF32);
+      }
       if (bias) {
-        HostTensor part = *bias;
-        part.shape[0] = count;
-        part.data += row * bytes_per_element(bias->dtype);
-        placed.bias = load(part);
+        const std::byte* part = bias->data + row * bytes_per_element(bias->dtype);
+        placed.bias = upload_new(part, 1, count, bias->dtype);
       }
       result.pieces.push_back(std::move(placed));
       row += count;
     }
+  }
+
+  // A new tensor for contiguous rows in host memory.
+  Tensor upload_new(const std::byte* source, int rows, int cols, DType dtype) {
+    Tensor copy = tensor(rows, cols, dtype, Placement::kWeight);
+    upload(source, copy);
+    return copy;
   }
 
   // Contiguous rows in host memory to a tensor of any stride.

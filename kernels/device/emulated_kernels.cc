@@ -61,6 +61,17 @@ void linear(std::span<const KernelArgument> arguments) {
   reference::linear(x, weight, bias, static_cast<Epilogue>(reader.integer()), out);
 }
 
+void linear_int8(std::span<const KernelArgument> arguments) {
+  ArgumentReader reader(arguments);
+  const View x = reader.matrix();
+  reference::QuantisedViews weight;
+  weight.values = reader.matrix();
+  weight.scales = reader.matrix();
+  const View bias = reader.matrix();
+  const View out = reader.matrix();
+  reference::linear(x, weight, bias, static_cast<Epilogue>(reader.integer()), out);
+}
+
 void layer_norm(std::span<const KernelArgument> arguments) {
   ArgumentReader reader(arguments);
   const View x = reader.matrix();
@@ -121,8 +132,9 @@ void add(std::span<const KernelArgument> arguments) {
 }  // namespace
 
 std::map<std::string, host::Kernel, std::less<>> emulated_kernels() {
-  return {{"embed", embed}, {"linear", linear}, {"layer_norm", layer_norm}, {"rms_norm", rms_norm},
-          {"rope", rope},   {"append", append}, {"attention", attention},   {"add", add}};
+  return {{"embed", embed},           {"linear", linear},       {"linear_int8", linear_int8},
+          {"layer_norm", layer_norm}, {"rms_norm", rms_norm},   {"rope", rope},
+          {"append", append},         {"attention", attention}, {"add", add}};
 }
 
 }  // namespace ocelli::kernels

@@ -6,6 +6,7 @@
 //
 //   embed       table, out, ids (memory of int32, one a row of out)
 //   linear      x, weight [outputs, inputs], bias [1, outputs] (0 rows: none), out, epilogue
+//   linear_int8 x, values [outputs, inputs], scales [outputs, groups], bias as above, out, epilogue
 //   layer_norm  x, weight, bias, out, epsilon
 //   rms_norm    x, weight, out, epsilon
 //   rope        x, table, segment, head_dim

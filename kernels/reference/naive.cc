@@ -58,6 +58,29 @@ class F32Rows {
   int64_t stride_;
 };
 
+// A row in int8 with one scale a group, by the rule of Ops::linear.
+struct QuantisedRow {
+  std::vector<int> values;
+  std::vector<float> scales;
+
+  QuantisedRow(const float* x, int n, int group) : values(n), scales(n / group) {
+    for (int first = 0; first < n; first += group) {
+      float largest = 0;
+      bool finite = true;
+      for (int k = first; k < first + group; ++k) {
+        finite = finite && std::isfinite(x[k]);
+        largest = std::max(largest, std::fabs(x[k]));
+      }
+      const float scale = finite ? largest / 127.0F : NAN;
+      scales[first / group] = scale;
+      for (int k = first; k < first + group; ++k) {
+        if (!(scale > 0)) continue;
+        values[k] = static_cast<int>(std::round(std::clamp(x[k] / scale, -127.0F, 127.0F)));
+      }
+    }
+  }
+};
+
 // The attention of one query row and head over `visible` keys that start at row `first_key`.
 void attend(const AttentionViews& views, const AttentionShape& shape, int row, int head,
             int64_t first_key, int visible) {
@@ -124,6 +147,30 @@ void linear(const View& x, const View& weight, const View& bias, Epilogue epilog
       double sum = bias.data ? bias.get(0, n) : 0;
       for (int k = 0; k < x.cols; ++k) sum += static_cast<double>(input[k]) * factors[k];
       out.set(r, n, static_cast<float>(apply(epilogue, sum, reads ? out.get(r, n) : 0)));
+    }
+  }
+}
+
+void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilogue epilogue,
+            const View& out) {
+  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const F32Rows inputs(x);
+  const auto* values = reinterpret_cast<const int8_t*>(weight.values.data);
+  const int groups = weight.scales.cols;
+  const int group = x.cols / groups;
+  for (int r = 0; r < x.rows; ++r) {
+    const QuantisedRow row(inputs.row(r), x.cols, group);
+    for (int n = 0; n < weight.values.rows; ++n) {
+      float y = 0;
+      for (int g = 0; g < groups; ++g) {
+        int sum = 0;
+        for (int k = g * group; k < (g + 1) * group; ++k) {
+          sum += row.values[k] * values[n * weight.values.stride + k];
+        }
+        y += static_cast<float>(sum) * weight.scales.get(n, g) * row.scales[g];
+      }
+      if (bias.data) y += bias.get(0, n);
+      out.set(r, n, static_cast<float>(apply(epilogue, y, reads ? out.get(r, n) : 0)));
     }
   }
 }

@@ -1,4 +1,5 @@
-// Every operation as its definition reads, in double precision: the oracle that fast code answers
+// Every operation as its definition reads, in double precision (but where ops.h says in which order
+// fp32 is rounded): the oracle that fast code answers
 // to, and the body of the emulated device's kernels. Callers have checked the operands
 // (kernels/op_checks.h).
 #pragma once
@@ -10,7 +11,7 @@
 
 namespace ocelli::kernels::reference {
 
-// A matrix in plain memory, of any float dtype; element (r, c) stands at data[r * stride + c].
+// A matrix in plain memory, of any dtype; element (r, c) stands at data[r * stride + c].
 struct View {
   std::byte* data = nullptr;
   DType dtype = DType::kF32;
@@ -25,6 +26,13 @@ struct View {
 void embed(const View& table, std::span<const int32_t> rows, const View& out);
 // weight is [outputs, inputs]; bias is [1, outputs], or has no data.
 void linear(const View& x, const View& weight, const View& bias, Epilogue epilogue,
+            const View& out);
+// Quantised weights: int8 values [outputs, inputs] and scales [outputs, groups].
+struct QuantisedViews {
+  View values;
+  View scales;
+};
+void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilogue epilogue,
             const View& out);
 void layer_norm(const View& x, const View& weight, const View& bias, float epsilon,
                 const View& out);

@@ -10,23 +10,44 @@ namespace {
 
 using reference::View;
 
-// fp32 copies: the oracle trades memory for plainness.
+// fp32 copies, or int8 and scales: the oracle trades memory for plainness.
 class ReferenceLinear : public LinearWeights {
  public:
   ReferenceLinear(const LinearSource& source, int output_count)
       : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
-    for (const HostTensor& weight : source.weights) append(weight, weight_);
+    for (const HostTensor& weight : source.weights) {
+      if (weight.quantised()) {
+        append_quantised(weight);
+      } else {
+        append(weight, weight_);
+      }
+    }
     for (const HostTensor& bias : source.biases) append(bias, bias_);
   }
 
-  View weight() const { return view(weight_, outputs, inputs); }
-  View bias() const { return bias_.empty() ? View{} : view(bias_, 1, outputs); }
+  void run(const View& x, Epilogue epilogue, const View& out) const {
+    const View bias = bias_.empty() ? View{} : view(bias_, 1, outputs);
+    if (scales_.empty()) {
+      reference::linear(x, view(weight_, outputs, inputs), bias, epilogue, out);
+    } else {
+      auto* values = const_cast<std::byte*>(values_.data());
+      const int groups = static_cast<int>(scales_.size() / outputs);
+      reference::linear(
+          x, {{values, DType::kI8, outputs, inputs, inputs}, view(scales_, outputs, groups)}, bias,
+          epilogue, out);
+    }
+  }
 
  private:
   static void append(const HostTensor& source, std::vector<float>& target) {
     const size_t old = target.size();
     target.resize(old + source.elements());
     convert_to_f32(source.dtype, source.data, source.elements(), target.data() + old);
+  }
+  void append_quantised(const HostTensor& source) {
+    values_.insert(values_.end(), source.data, source.data + source.bytes());
+    const int64_t scales = source.elements() / source.group;
+    for (int64_t i = 0; i < scales; ++i) scales_.push_back(scale_of(source, i));
   }
   // Views are read-write; nothing writes to a weight.
   static View view(const std::vector<float>& values, int rows, int cols) {
@@ -35,6 +56,8 @@ class ReferenceLinear : public LinearWeights {
   }
 
   std::vector<float> weight_;
+  std::vector<std::byte> values_;  // of a quantised weight
+  std::vector<float> scales_;      // likewise
   std::vector<float> bias_;
 };
 
@@ -57,7 +80,7 @@ class ReferenceOps : public HostOps {
               Epilogue epilogue) override {
     const auto& w = static_cast<const ReferenceLinear&>(*weights);
     check_linear(x, w, out);
-    reference::linear(view(x), w.weight(), w.bias(), epilogue, view(out));
+    w.run(view(x), epilogue, view(out));
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
     check_layer_norm(x, norm, out);

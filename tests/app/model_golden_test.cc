@@ -54,12 +54,15 @@ class ModelGolden : public testing::TestWithParam<Case> {
       : directory_(std::filesystem::path(OCELLI_SOURCE_DIR) / "tests/golden/models" /
                    GetParam().model),
         golden_(Checkpoint::open(directory_ / "golden.safetensors")),
-        config_(ModelConfig::read(directory_)),
-        checkpoint_(open_checkpoint(directory_)),
+        model_(open_model(directory_)),
         ops_(kernels::make_backend(GetParam().backend)) {
-    kernels::TensorReader reader(checkpoint_);
-    weights_ = read_weights(reader, config_);
+    kernels::TensorReader reader(model_.checkpoint);
+    weights_ = read_weights(reader, model_.config);
     reader.finish();
+  }
+
+  const llm::Phi2Config& phi_config() const {
+    return std::get<llm::Phi2Config>(model_.config.text);
   }
 
   const HostTensor* find(const std::string& name) const {
@@ -119,17 +122,17 @@ class ModelGolden : public testing::TestWithParam<Case> {
     return count;
   }
   vision::Image preprocessed(int index) const {
-    const int size = config_.vision->siglip.image_size;
+    const int size = model_.config.vision->siglip.image_size;
     vision::Image picture = image(index);
-    if (config_.vision->aspect == AspectRatio::kPad) {
+    if (model_.config.vision->aspect == AspectRatio::kPad) {
       picture = vision::expand_to_square(picture, {127, 127, 127});
     }
     return vision::resize_bicubic(picture, size, size);
   }
   llm::Phi2 decoder(int layers, int sequences, int capacity) {
-    llm::Phi2Config config = config_.text;
+    llm::Phi2Config config = phi_config();
     config.num_hidden_layers = layers;
-    llm::Phi2Weights weights = weights_.text;
+    llm::Phi2Weights weights = std::get<llm::Phi2Weights>(weights_.text);
     weights.layers.resize(layers);
     llm::DecoderLimits limits;
     limits.sequences = sequences;
@@ -140,8 +143,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
 
   std::filesystem::path directory_;
   Checkpoint golden_;
-  ModelConfig config_;
-  Checkpoint checkpoint_;
+  OpenedModel model_;
   ModelWeights weights_;
   std::unique_ptr<kernels::Ops> ops_;
 };
@@ -158,7 +160,7 @@ TEST_P(ModelGolden, PixelsAreTheReferences) {
 
 TEST_P(ModelGolden, EveryVisionBlockAgrees) {
   for (int n = 0; n < images(); ++n) {
-    vision::SiglipConfig config = config_.vision->siglip;
+    vision::SiglipConfig config = model_.config.vision->siglip;
     const int last = config.blocks;
     const std::vector<float> patches = vision::make_patches(preprocessed(n), config.patch_size);
     for (config.blocks = 0; config.blocks <= last; ++config.blocks) {
@@ -177,7 +179,7 @@ using SeveralPictures = ModelGolden;
 
 TEST_P(SeveralPictures, EncodeTogetherAsTheyDoAlone) {
   ASSERT_GE(images(), 2);
-  const vision::SiglipConfig& config = config_.vision->siglip;
+  const vision::SiglipConfig& config = model_.config.vision->siglip;
   std::vector<float> patches;
   for (int n = 0; n < images(); ++n) {
     const auto one = vision::make_patches(preprocessed(n), config.patch_size);
@@ -193,7 +195,7 @@ TEST_P(SeveralPictures, EncodeTogetherAsTheyDoAlone) {
 
 TEST_P(ModelGolden, TheConnectorAgrees) {
   for (int n = 0; n < images(); ++n) {
-    const VisionConfig& vision = *config_.vision;
+    const VisionConfig& vision = *model_.config.vision;
     connector::Mlp mlp(*ops_, vision.connector, *weights_.connector, vision.image_rows());
     const Tensor features = upload(fmt::format("vision.block.{}.{}", vision.siglip.blocks - 1, n));
     expect_golden(mlp.forward(features.row_range(vision.first_row, vision.image_rows())),
@@ -227,17 +229,17 @@ TEST_P(ModelGolden, FusedEmbeddingsAgree) {
 
 TEST_P(ModelGolden, EveryDecoderBlockAndTheLogitsAgree) {
   const int rows = static_cast<int>(golden("fused").shape[0]);
-  for (int layers = 1; layers <= config_.text.num_hidden_layers; ++layers) {
+  for (int layers = 1; layers <= phi_config().num_hidden_layers; ++layers) {
     llm::Phi2 phi = decoder(layers, rows, rows);
     const Tensor x = upload("fused");
     const kernels::Segment segment = {0, 0, rows, 0};
     phi.forward(x, {&segment, 1});
     expect_golden(x, fmt::format("decoder.block.{}", layers - 1));
-    if (layers < config_.text.num_hidden_layers) continue;
+    if (layers < phi_config().num_hidden_layers) continue;
     std::vector<int32_t> all(rows);
     std::iota(all.begin(), all.end(), 0);
     const Tensor logits =
-        ops_->tensor(rows, config_.text.vocab_size, DType::kF32, Placement::kActivation);
+        ops_->tensor(rows, model_.config.vocab_size(), DType::kF32, Placement::kActivation);
     phi.logits(x, all, logits);
     expect_golden(logits, "logits");
   }
@@ -253,7 +255,7 @@ TEST_P(ModelGolden, GreedyTokensAgree) {
     limits.sequences = 3;
     limits.capacity = capacity;
     limits.max_rows = max_rows;
-    llm::Phi2 phi(*ops_, config_.text, weights_.text, limits);
+    llm::Phi2 phi(*ops_, phi_config(), std::get<llm::Phi2Weights>(weights_.text), limits);
     llm::Engine engine(*ops_, phi);
     llm::GenerationOptions options;
     options.max_tokens = static_cast<int>(expected.size());

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
 #include <string>
 
+#include "host/mapped_file.h"
 #include "kernels/ops.h"
 #include "tests/host/expect_error.h"
 #include "tests/host/temporary_directory.h"
@@ -204,6 +206,32 @@ TEST_F(CheckpointTest, AlignsWhatTheFileMisaligns) {
   }
 }
 
+// A reader of another format has mapped a file and found its tensors.
+TEST_F(CheckpointTest, IsMadeOfAnotherFormatsTensors) {
+  const std::string floats = bytes_of<float>({0.5F, -1.5F});
+  auto file = std::make_unique<host::MappedFile>(
+      directory_.write("other.bin", floats + "abcd?" + bytes_of<float>({2.0F, 4.0F})));
+  const std::byte* data = file->bytes().data();
+  const HostTensor plain = {.name = "f", .dtype = DType::kF32, .shape = {2}, .data = data};
+  const HostTensor quantised = {.name = "q",
+                                .dtype = DType::kI8,
+                                .shape = {1, 4},
+                                .data = data + 8,
+                                .scales = reinterpret_cast<const float*>(data + 13),
+                                .group = 2};
+  const Checkpoint checkpoint(std::move(file), {quantised, plain});
+  EXPECT_EQ(names(checkpoint), (Names{"f", "q"}));
+  EXPECT_EQ(checkpoint.path(), directory_.path() / "other.bin");
+  EXPECT_EQ(checkpoint.files(), (std::vector<fs::path>{checkpoint.path()}));
+  EXPECT_EQ(checkpoint.tensors().at("f").data, data);  // aligned: not copied
+  const HostTensor& q = checkpoint.tensors().at("q");
+  EXPECT_EQ(q.data, data + 8);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(q.scales) % alignof(float), 0U);
+  EXPECT_EQ(q.scales[0], 2.0F);
+  EXPECT_EQ(q.scales[1], 4.0F);
+  EXPECT_EQ(q.group, 2);
+}
+
 TEST_F(CheckpointTest, RenamesPrefixes) {
   directory_.write("model.safetensors", ones({"model.a", "model.b", "modem", "head"}));
   Checkpoint checkpoint = open();
@@ -333,6 +361,45 @@ TEST_F(TensorReaderTest, AddsAWeightAndItsBias) {
   const std::string message = error_of([&] { reader.finish(); });
   EXPECT_TRUE(holds(message, "\"k.weight\" is missing, wanted [4, 3]"));
   EXPECT_TRUE(holds(message, "\"k.bias\" is missing, wanted [4]"));
+}
+
+TEST_F(TensorReaderTest, AddsAMatrixWithoutABias) {
+  const Checkpoint checkpoint = sample();
+  TensorReader reader(checkpoint);
+  LinearSource source;
+  reader.require_matrix("w", 2, 3, source);
+  reader.require_matrix("gone", 4, 3, source);
+  ASSERT_EQ(source.weights.size(), 2U);
+  EXPECT_TRUE(source.biases.empty());
+  EXPECT_EQ(source.weights[0].data, checkpoint.tensors().at("w").data);
+  EXPECT_EQ(source.weights[1].data, nullptr);
+  EXPECT_EQ(reader.used(), (std::set<std::string>{"gone", "w"}));
+  EXPECT_TRUE(holds(error_of([&] { reader.finish(); }), "\"gone\" is missing, wanted [4, 3]"));
+}
+
+// int8 values mean nothing without scales, and only a linear or a table knows what to do with them.
+TEST_F(TensorReaderTest, TakesIntegersOnlyAsQuantisedMatrices) {
+  auto file = std::make_unique<host::MappedFile>(directory_.write("other.bin", "12345678abcd"));
+  HostTensor matrix = {.name = "quantised", .dtype = DType::kI8, .shape = {2, 2}};
+  matrix.data = file->bytes().data() + 8;
+  HostTensor bare = matrix;
+  bare.name = "bare";
+  matrix.scales = reinterpret_cast<const float*>(file->bytes().data());
+  matrix.group = 2;
+  HostTensor vector = matrix;
+  vector.name = "vector";
+  vector.shape = {4};
+  const Checkpoint checkpoint(std::move(file), {matrix, bare, vector});
+  TensorReader reader(checkpoint);
+  LinearSource source;
+  reader.require_matrix("quantised", 2, 2, source);
+  EXPECT_NO_THROW(reader.finish());
+  EXPECT_TRUE(source.weights[0].quantised());
+  EXPECT_EQ(reader.require("bare", {2, 2}).data, nullptr);
+  EXPECT_EQ(reader.require("vector", {4}).data, nullptr);
+  const std::string message = error_of([&] { reader.finish(); });
+  EXPECT_TRUE(holds(message, "\"bare\" is i8, wanted f32, f16 or bf16"));
+  EXPECT_TRUE(holds(message, "\"vector\" is i8, wanted f32, f16 or bf16"));
 }
 
 TEST_F(TensorReaderTest, NamesEveryProblem) {

@@ -56,7 +56,9 @@ class EveryBackend : public testing::TestWithParam<BackendOptions> {
 inline std::string backend_test_name(const testing::TestParamInfo<BackendOptions>& info) {
   std::string text = info.param.name;
   if (!info.param.isa.empty()) text += "_" + info.param.isa + std::to_string(info.param.threads);
-  std::replace(text.begin(), text.end(), '-', '_');
+  for (char& c : text) {
+    if (c == '-' || c == '.') c = '_';
+  }
   return text;
 }
 
@@ -128,7 +130,7 @@ class Stored {
         std::memcpy(target, &half, sizeof half);
       }
     }
-    tensor_ = {"stored", dtype, {matrix.rows, matrix.cols}, data};
+    tensor_ = {"stored", dtype, {matrix.rows, matrix.cols}, data, nullptr, 0};
     if (vector) tensor_.shape = {matrix.cols};
   }
   Stored(const Stored&) = delete;
@@ -148,6 +150,65 @@ inline std::unique_ptr<Stored> store(const Matrix& matrix, DType dtype, bool odd
 inline std::unique_ptr<Stored> store_vector(const Matrix& matrix, DType dtype, bool odd = false) {
   return std::make_unique<Stored>(matrix, dtype, odd, true);
 }
+
+// A quantised matrix in the test's own memory: int8 values with one scale for every `group`.
+struct Int8Matrix {
+  int rows = 0;
+  int cols = 0;
+  int group = 0;
+  std::vector<int8_t> values;
+  std::vector<float> scales;
+
+  Int8Matrix(int row_count, int col_count, int group_size)
+      : rows(row_count),
+        cols(col_count),
+        group(group_size),
+        values(static_cast<size_t>(row_count) * col_count),
+        scales(values.size() / group_size) {}
+
+  int8_t& value(int row, int col) { return values[static_cast<size_t>(row) * cols + col]; }
+  int value(int row, int col) const { return values[static_cast<size_t>(row) * cols + col]; }
+  float scale(int row, int index) const {
+    return scales[static_cast<size_t>(row) * (cols / group) + index];
+  }
+};
+
+// The whole range of int8, −128 included; some groups are all zero.
+inline Int8Matrix random_int8(Random& random, int rows, int cols, int group) {
+  Int8Matrix result(rows, cols, group);
+  for (int8_t& value : result.values) value = static_cast<int8_t>(random.integer(-128, 127));
+  for (float& scale : result.scales) scale = random.uniform(0.0F, 0.01F);
+  for (size_t i = 0; i < result.scales.size(); i += 5) {
+    std::fill_n(result.values.begin() + static_cast<ptrdiff_t>(i) * group, group, int8_t{0});
+  }
+  return result;
+}
+
+// A checkpoint's quantised tensor with its memory; like Stored, at odd addresses if asked.
+class StoredInt8 {
+ public:
+  explicit StoredInt8(const Int8Matrix& matrix, bool odd = false)
+      : values_(matrix.values.size() + 1), scales_(matrix.scales.size() * sizeof(float) + 1) {
+    const size_t shift = odd ? 1 : 0;
+    std::memcpy(values_.data() + shift, matrix.values.data(), matrix.values.size());
+    std::memcpy(scales_.data() + shift, matrix.scales.data(), scales_.size() - 1);
+    tensor_ = {"stored",
+               DType::kI8,
+               {matrix.rows, matrix.cols},
+               values_.data() + shift,
+               reinterpret_cast<const float*>(scales_.data() + shift),
+               matrix.group};
+  }
+  StoredInt8(const StoredInt8&) = delete;
+  StoredInt8& operator=(const StoredInt8&) = delete;
+
+  const HostTensor& tensor() const { return tensor_; }
+
+ private:
+  std::vector<std::byte> values_;
+  std::vector<std::byte> scales_;
+  HostTensor tensor_;
+};
 
 // A matrix in a backend's memory that stands inside a larger one, as the columns of q do in qkv.
 // What surrounds it is NaN: reading it spoils the result, and check() fails when it was written.
@@ -225,6 +286,11 @@ inline void expect_same_bits(const Matrix& found, const Matrix& expected) {
         << "at (" << i / expected.cols << ", " << i % expected.cols << "): " << found.values[i]
         << " for " << expected.values[i];
   }
+}
+
+// The same numbers; NaN equals NaN, whatever its bits.
+inline void expect_equal(const Matrix& found, const Matrix& expected) {
+  expect_close(found, expected, 0.0);
 }
 
 // Makes the backends' tests of a fixture run once for each of them.

@@ -4,6 +4,7 @@
 
 namespace ocelli::kernels::cpu {
 
-const KernelTable kAvx2Table = Kernels<VecAvx2>::kTable;
+constinit const KernelTable kAvx2Table =
+    Kernels<VecAvx2>::table({quantise_row_avx2, linear_int8_avx2});
 
 }  // namespace ocelli::kernels::cpu

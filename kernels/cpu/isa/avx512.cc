@@ -4,6 +4,7 @@
 
 namespace ocelli::kernels::cpu {
 
-const KernelTable kAvx512Table = Kernels<VecAvx512>::kTable;
+constinit const KernelTable kAvx512Table =
+    Kernels<VecAvx512>::table({quantise_row_avx512, linear_int8_avx512});
 
 }  // namespace ocelli::kernels::cpu

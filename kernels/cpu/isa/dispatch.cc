@@ -7,15 +7,25 @@ namespace ocelli::kernels::cpu {
 
 const std::vector<const KernelTable*>& supported_tables() {
   static const std::vector<const KernelTable*> tables = [] {
-    std::vector<const KernelTable*> found = {&kScalarTable};
+    std::vector<const KernelTable*> found = {&kLlama2cTable, &kScalarTable};
 #if defined(__x86_64__)
     // Every processor with AVX2 has F16C.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
       found.push_back(&kAvx2Table);
     }
+    // All servers since Cascade Lake and all clients since Ice Lake have VNNI with the rest; what
+    // has AVX-512 without it is served by AVX2.
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl")) {
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
       found.push_back(&kAvx512Table);
+      // AVX-512 with tiles for the int8 products of many rows.
+      static const KernelTable amx = [] {
+        KernelTable table = kAvx512Table;
+        table.isa = "amx";
+        table.int8.linear = linear_int8_amx;
+        return table;
+      }();
+      if (amx_works()) found.push_back(&amx);
     }
 #endif
     return found;

@@ -4,6 +4,7 @@
 
 namespace ocelli::kernels::cpu {
 
-const KernelTable kScalarTable = Kernels<VecPortable>::kTable;
+constinit const KernelTable kScalarTable =
+    Kernels<VecPortable>::table({quantise_row_scalar, linear_int8_scalar});
 
 }  // namespace ocelli::kernels::cpu

@@ -1,12 +1,26 @@
-// The tables that are compiled in; which of them this machine can run is dispatch.cc's business.
+// The tables that are compiled in, and the int8 functions that go into them; what this machine can
+// run is dispatch.cc's business. All but the first two are for x86-64 only.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
 
+extern const KernelTable kLlama2cTable;
 extern const KernelTable kScalarTable;
-extern const KernelTable kAvx2Table;    // x86-64 only
-extern const KernelTable kAvx512Table;  // x86-64 only
+extern const KernelTable kAvx2Table;
+extern const KernelTable kAvx512Table;
+
+void quantise_row_scalar(const float* x, int n, int group, const QuantisedRows& out);
+void linear_int8_scalar(const Int8Block& block);
+void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& out);
+void linear_int8_avx2(const Int8Block& block);
+void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& out);
+void linear_int8_avx512(const Int8Block& block);
+// For a processor and a system that amx_works().
+void linear_int8_amx(const Int8Block& block);
+
+// Whether there is AMX with int8, and the system lets this process use it: asks it to.
+bool amx_works();
 
 }  // namespace ocelli::kernels::cpu

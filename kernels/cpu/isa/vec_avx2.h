@@ -41,6 +41,25 @@ struct VecAvx2 {
   static V at_most(V x, float high) { return _mm256_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm256_max_ps(a, b); }
   static V round(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // To the nearest integer, halves away from zero; |x| ≤ 127. Adds the float below a half: with it,
+  // what is less than a half away never reaches the next one.
+  static V round_away(V x) {
+    const V half = _mm256_or_ps(_mm256_and_ps(x, set1(-0.0F)), set1(0x1.fffffep-2F));
+    return _mm256_round_ps(x + half, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+  }
+  // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v, int n) {
+    const __m256i wide = _mm256_cvtps_epi32(v);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    alignas(16) int8_t bytes[16];
+    _mm_store_si128((__m128i*)bytes, _mm_packs_epi16(words, words));
+    if (n == kLanes) {
+      std::memcpy(p, bytes, kLanes);
+    } else {
+      std::memcpy(p, bytes, n);
+    }
+  }
   // x · 2^n for integral n in [-126, 127]; infinity for n = 128.
   static V scale_by_power_of_two(V x, V n) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);

@@ -1,4 +1,4 @@
-// Sixteen fp32 lanes: AVX-512 F, BW and VL.
+// Sixteen fp32 lanes: AVX-512 F, BW and VL (int8_avx512.h adds VNNI).
 #pragma once
 
 #include <immintrin.h>
@@ -42,6 +42,18 @@ struct VecAvx512 {
   static V maximum(V a, V b) { return _mm512_max_ps(a, b); }
   static V round(V x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // To the nearest integer, halves away from zero; |x| ≤ 127. Adds the float below a half: with it,
+  // what is less than a half away never reaches the next one.
+  static V round_away(V x) {
+    const __m512i sign = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN));
+    const __m512i half = _mm512_or_si512(sign, _mm512_castps_si512(_mm512_set1_ps(0x1.fffffep-2F)));
+    return _mm512_roundscale_ps(x + _mm512_castsi512_ps(half),
+                                _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+  }
+  // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v, int n) {
+    _mm512_mask_cvtepi32_storeu_epi8(p, mask(n), _mm512_cvtps_epi32(v));
   }
   // x · 2^n for integral n.
   static V scale_by_power_of_two(V x, V n) { return _mm512_scalef_ps(x, n); }

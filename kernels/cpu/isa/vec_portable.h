@@ -61,6 +61,19 @@ struct VecPortable {
     for (int i = 0; i < kLanes; ++i) x[i] = std::nearbyint(x[i]);
     return x;
   }
+  // To the nearest integer, halves away from zero; |x| ≤ 127.
+  static V round_away(V x) {
+    // The float below a half: with it, what is less than a half away never reaches the next one.
+    for (int i = 0; i < kLanes; ++i) {
+      x[i] = static_cast<float>(
+          static_cast<int>(x[i] + (x[i] < 0 ? -0x1.fffffep-2F : 0x1.fffffep-2F)));
+    }
+    return x;
+  }
+  // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v, int n) {
+    for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(v[i]);
+  }
   // x · 2^n for integral n in [-126, 128].
   static V scale_by_power_of_two(V x, V n) {
     for (int i = 0; i < kLanes; ++i) x[i] = std::ldexp(x[i], static_cast<int>(n[i]));

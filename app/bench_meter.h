@@ -1,0 +1,109 @@
+// A decorator of Ops that counts the bytes a step must read and the operations it must do, whatever
+// the model: what a benchmark compares its time with.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace ocelli::app {
+
+// What products with a weight matrix are computed in, at best: int8 for quantised weights, bf16 for
+// bf16, fp32 for what is left.
+enum class Arithmetic { kF32, kBf16, kInt8 };
+
+struct Work {
+  // Weights with their scales, biases and norms, and the keys and values in the cache, each as
+  // often as an operation needs them; a row of a table that is looked up does not count.
+  int64_t bytes = 0;
+  // Two a multiply-add, of matrix products and attention.
+  int64_t ops = 0;
+  // Those of them that are products with weights, by Arithmetic.
+  std::array<int64_t, 3> weight_ops{};
+
+  // The one most products are computed in.
+  Arithmetic arithmetic() const;
+};
+
+class MeteredOps : public kernels::Ops {
+ public:
+  explicit MeteredOps(std::unique_ptr<kernels::Ops> inner) : inner_(std::move(inner)) {}
+
+  // Runs `step` and returns what it asked for.
+  template <typename Step>
+  Work count(const Step& step) {
+    work_ = {};
+    counting_ = true;
+    step();
+    counting_ = false;
+    return work_;
+  }
+  // The matrices that hold cached keys and values.
+  const std::vector<kernels::Tensor>& caches() const { return caches_; }
+  // How most bytes of the matrices loaded are stored: "f32", "f16", "bf16", "int8" (one scale a
+  // row) or "q8_0" (more).
+  std::string weight_format() const;
+
+  const char* name() const override { return inner_->name(); }
+  kernels::Linear load_linear(const kernels::LinearSource& source) override;
+  kernels::Tensor load(const kernels::HostTensor& source) override { return inner_->load(source); }
+  kernels::Tensor tensor(int rows, int cols, kernels::DType dtype,
+                         kernels::Placement placement) override;
+  void write(std::span<const float> source, const kernels::Tensor& target) override {
+    inner_->write(source, target);
+  }
+  void read(const kernels::Tensor& source, std::span<float> target) override {
+    inner_->read(source, target);
+  }
+  void embed(const kernels::Tensor& table, std::span<const int32_t> rows,
+             const kernels::Tensor& out) override {
+    inner_->embed(table, rows, out);
+  }
+  void linear(const kernels::Tensor& x, const kernels::Linear& weights, const kernels::Tensor& out,
+              kernels::Epilogue epilogue) override;
+  void layer_norm(const kernels::Tensor& x, const kernels::Norm& norm,
+                  const kernels::Tensor& out) override;
+  void rms_norm(const kernels::Tensor& x, const kernels::Norm& norm,
+                const kernels::Tensor& out) override;
+  void rope(const kernels::Tensor& x, int head_dim, const kernels::Tensor& table,
+            std::span<const kernels::Segment> segments) override {
+    inner_->rope(x, head_dim, table, segments);
+  }
+  void append(const kernels::Tensor& x, const kernels::Tensor& cache, int capacity,
+              std::span<const kernels::Segment> segments) override {
+    inner_->append(x, cache, capacity, segments);
+  }
+  void attention(const kernels::Tensor& q, const kernels::Tensor& keys,
+                 const kernels::Tensor& values, const kernels::AttentionShape& shape,
+                 std::span<const kernels::Segment> segments, const kernels::Tensor& out) override;
+  void add(const kernels::Tensor& x, const kernels::Tensor& out) override { inner_->add(x, out); }
+  void mlp(const kernels::Tensor& x, const kernels::Mlp& mlp, const kernels::Tensor& hidden,
+           const kernels::Tensor& out) override;
+
+ private:
+  struct Footprint {
+    int64_t bytes;
+    Arithmetic arithmetic;
+  };
+  void count_product(int rows, const kernels::Linear& weights);
+  void count_norm(const kernels::Norm& norm);
+  void count_attention(const kernels::Tensor& keys, const kernels::AttentionShape& shape,
+                       std::span<const kernels::Segment> segments);
+
+  std::unique_ptr<kernels::Ops> inner_;
+  std::unordered_map<const kernels::LinearWeights*, Footprint> footprints_;
+  std::map<std::string, int64_t> format_bytes_;
+  std::vector<kernels::Tensor> caches_;
+  std::unordered_set<const kernels::Storage*> cache_storage_;
+  Work work_;
+  bool counting_ = false;
+};
+
+}  // namespace ocelli::app

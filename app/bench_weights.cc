@@ -1,0 +1,251 @@
+#include "app/bench_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+
+#include "host/error.h"
+#include "host/json.h"
+#include "llm/random.h"
+
+namespace ocelli::app {
+
+using kernels::DType;
+using kernels::HostTensor;
+using kernels::LinearSource;
+
+namespace {
+
+constexpr int64_t kAlignment = 64;
+constexpr int64_t kGroup = 64;  // of q8_0
+// Memory is filled piece by piece from patterns, at another place of the pattern each time.
+constexpr int64_t kPatternBytes = int64_t{4} << 20;
+constexpr int64_t kPieceBytes = int64_t{1} << 18;
+constexpr int kPiecesAtOnce = 512;
+// Uniform in ±kRange has the deviation 0.02 that such models are initialised with.
+constexpr float kRange = 0.035F;
+
+const std::map<std::string, const char*>& preset_texts() {
+  static const std::map<std::string, const char*> texts = {
+      {"tinyllava-3.1b", R"({"model_type": "tinyllava", "tokenizer_model_max_length": 3072,
+          "vision_config": {"hidden_size": 1152, "image_size": 384, "intermediate_size": 4304,
+              "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14},
+          "text_config": {"model_type": "phi", "hidden_size": 2560, "intermediate_size": 10240,
+              "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 51200,
+              "partial_rotary_factor": 0.4}})"},
+      {"phi-2", R"({"model_type": "phi", "hidden_size": 2560, "intermediate_size": 10240,
+          "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 51200,
+          "partial_rotary_factor": 0.4})"},
+      {"stories15m", R"({"model_type": "llama", "hidden_size": 288, "intermediate_size": 768,
+          "num_hidden_layers": 6, "num_attention_heads": 6, "vocab_size": 32000,
+          "max_position_embeddings": 256, "tie_word_embeddings": true})"},
+      {"stories110m", R"({"model_type": "llama", "hidden_size": 768, "intermediate_size": 2048,
+          "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 32000,
+          "max_position_embeddings": 1024, "tie_word_embeddings": true})"},
+  };
+  return texts;
+}
+
+DType dtype_of(WeightFormat format) {
+  constexpr std::array<DType, 5> kDTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8,
+                                            DType::kI8};
+  return kDTypes[static_cast<size_t>(format)];
+}
+
+int64_t round_up(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Stores `value` at `out` as `dtype`; an int8 is value · 127 / kRange.
+void store(float value, DType dtype, std::byte* out) {
+  switch (dtype) {
+    case DType::kF16: {
+      const uint16_t half = kernels::f32_to_f16(value);
+      std::memcpy(out, &half, sizeof half);
+      return;
+    }
+    case DType::kBF16:  // little-endian: the upper half of an fp32
+      std::memcpy(out, reinterpret_cast<const std::byte*>(&value) + 2, 2);
+      return;
+    case DType::kI8:
+      *out = static_cast<std::byte>(static_cast<int8_t>(value * (127 / kRange)));
+      return;
+    default:
+      std::memcpy(out, &value, sizeof value);
+  }
+}
+
+}  // namespace
+
+const std::vector<std::string>& preset_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> found;
+    for (const auto& [name, text] : preset_texts()) found.push_back(name);
+    return found;
+  }();
+  return names;
+}
+
+ModelConfig preset_config(const std::string& name) {
+  const char* text = preset_texts().at(name);
+  return ModelConfig::parse(host::JsonObject(host::parse_json(text, name), name));
+}
+
+const std::vector<std::string>& weight_format_names() {
+  static const std::vector<std::string> names = {"f32", "f16", "bf16", "int8", "q8_0"};
+  return names;
+}
+
+RandomWeights::RandomWeights(const ModelConfig& config, WeightFormat format)
+    : config_(config), format_(format) {
+  make();
+  bytes_ = taken_;
+}
+
+std::byte* RandomWeights::take(int64_t bytes, Content content) {
+  std::byte* data = nullptr;
+  if (memory_) {
+    data = memory_.get() + taken_;
+    stretches_.push_back({data, bytes, content});
+  }
+  taken_ += round_up(bytes);
+  return data;
+}
+
+HostTensor RandomWeights::floats(std::vector<int64_t> shape, Content content) {
+  HostTensor tensor;
+  tensor.name = "random";
+  tensor.shape = std::move(shape);
+  tensor.data = take(tensor.bytes(), content);
+  return tensor;
+}
+
+HostTensor RandomWeights::matrix(int64_t outputs, int64_t inputs) {
+  HostTensor tensor;
+  tensor.name = "random";
+  tensor.dtype = dtype_of(format_);
+  tensor.shape = {outputs, inputs};
+  tensor.data = take(tensor.bytes(), Content::kMatrix);
+  if (tensor.dtype == DType::kI8) {
+    const bool grouped = format_ == WeightFormat::kQ8_0 && inputs % kGroup == 0;
+    tensor.group = static_cast<int>(grouped ? kGroup : inputs);
+    const int64_t scales = tensor.elements() / tensor.group;
+    tensor.scales =
+        reinterpret_cast<const float*>(take(scales * int64_t{sizeof(float)}, Content::kScales));
+  }
+  return tensor;
+}
+
+LinearSource RandomWeights::linear(const std::vector<int64_t>& outputs, int64_t inputs,
+                                   bool biases) {
+  LinearSource source;
+  for (const int64_t count : outputs) {
+    source.weights.push_back(matrix(count, inputs));
+    if (biases) source.biases.push_back(floats({count}, Content::kSmall));
+  }
+  return source;
+}
+
+vision::SiglipWeights RandomWeights::make_siglip(const vision::SiglipConfig& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t intermediate = config.intermediate_size;
+  vision::SiglipWeights weights;
+  weights.patch_embedding = linear({hidden}, config.patch_values(), true);
+  weights.position_embedding = floats({config.patches(), hidden}, Content::kSmall);
+  for (int i = 0; i < config.blocks; ++i) {
+    weights.layers.push_back({floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
+                              floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
+                              linear({hidden, hidden, hidden}, hidden, true),
+                              linear({hidden}, hidden, true), linear({intermediate}, hidden, true),
+                              linear({hidden}, intermediate, true)});
+  }
+  return weights;
+}
+
+connector::MlpWeights RandomWeights::make_connector(const connector::MlpConfig& config) {
+  connector::MlpWeights weights;
+  for (int i = 0; i < config.depth; ++i) {
+    const int inputs = i == 0 ? config.vision_size : config.text_size;
+    weights.layers.push_back(linear({config.text_size}, inputs, true));
+  }
+  return weights;
+}
+
+llm::Phi2Weights RandomWeights::make_phi2(const llm::Phi2Config& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t intermediate = config.intermediate_size;
+  llm::Phi2Weights weights;
+  weights.embed_tokens = matrix(config.vocab_size, hidden);
+  for (int i = 0; i < config.num_hidden_layers; ++i) {
+    weights.layers.push_back(
+        {floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
+         linear({hidden, config.kv_width(), config.kv_width()}, hidden, true),
+         linear({hidden}, hidden, true), linear({intermediate}, hidden, true),
+         linear({hidden}, intermediate, true)});
+  }
+  weights.final_norm_weight = floats({hidden}, Content::kNorm);
+  weights.final_norm_bias = floats({hidden}, Content::kSmall);
+  weights.lm_head = linear({config.vocab_size}, hidden, config.lm_head_bias);
+  return weights;
+}
+
+llm::Llama2Weights RandomWeights::make_llama2(const llm::Llama2Config& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t intermediate = config.intermediate_size;
+  llm::Llama2Weights weights;
+  weights.embed_tokens = matrix(config.vocab_size, hidden);
+  for (int i = 0; i < config.num_hidden_layers; ++i) {
+    weights.layers.push_back({floats({hidden}, Content::kNorm),
+                              linear({hidden, config.kv_width(), config.kv_width()}, hidden, false),
+                              linear({hidden}, hidden, false), floats({hidden}, Content::kNorm),
+                              linear({intermediate}, hidden, false),
+                              linear({intermediate}, hidden, false),
+                              linear({hidden}, intermediate, false)});
+  }
+  weights.norm = floats({hidden}, Content::kNorm);
+  if (config.tie_word_embeddings) {
+    weights.lm_head.weights = {weights.embed_tokens};
+  } else {
+    weights.lm_head = linear({config.vocab_size}, hidden, false);
+  }
+  return weights;
+}
+
+ModelWeights RandomWeights::make() {
+  taken_ = 0;
+  ModelWeights weights;
+  if (config_.vision) {
+    weights.siglip = make_siglip(config_.vision->siglip);
+    weights.connector = make_connector(config_.vision->connector);
+  }
+  if (const auto* phi = std::get_if<llm::Phi2Config>(&config_.text)) {
+    weights.text = make_phi2(*phi);
+  } else {
+    weights.text = make_llama2(std::get<llm::Llama2Config>(config_.text));
+  }
+  return weights;
+}
+
+std::vector<std::byte> RandomWeights::pattern(Content content) const {
+  const DType dtype = content == Content::kMatrix ? dtype_of(format_) : DType::kF32;
+  llm::Random random(static_cast<uint64_t>(content) + 1);
+  std::vector<std::byte> bytes(kPatternBytes);
+  for (int64_t i = 0; i < kPatternBytes; i += kernels::bytes_per_element(dtype)) {
+    const float uniform = 2 * static_cast<float>(random.uniform()) - 1;
+    float value = kRange * uniform;
+    if (content == Content::kNorm) value = 1 + 0.1F * uniform;
+    if (content == Content::kScales) value = kRange / 127 * (1 + 0.5F * uniform);
+    store(value, dtype, bytes.data() + i);
+  }
+  return bytes;
+}
+
+ModelWeights RandomWeights::fill(host::ThreadPool& pool, const std::function<void(int64_t)>& done) {
+  memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes_ + kAlignment);
+  // ... 
+  ModelWeights weights = make();
+  return weights;
+}
+
+}  // namespace ocelli::app

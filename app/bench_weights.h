@@ -1,0 +1,72 @@
+// Models of known shapes with random weights in memory: what a benchmark needs of a model.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/model.h"
+#include "host/thread_pool.h"
+
+namespace ocelli::app {
+
+// "tinyllava-3.1b", "phi-2", "stories15m", "stories110m"
+const std::vector<std::string>& preset_names();
+// The configuration of one of preset_names().
+ModelConfig preset_config(const std::string& name);
+
+// Quantised formats store int8 with one scale a row (kInt8) or for every 64 values (kQ8_0; one a
+// row where 64 does not divide it). Norms, biases and positions are fp32 in any format.
+enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8_0 };
+
+// "f32", "f16", "bf16", "int8", "q8_0", in the order of the enumeration.
+const std::vector<std::string>& weight_format_names();
+
+// Weights of no meaning whose activations stay finite. Random, because zeros are multiplied faster
+// than data.
+class RandomWeights {
+ public:
+  // Decides where everything will stand; allocates nothing yet.
+  RandomWeights(const ModelConfig& config, WeightFormat format);
+
+  int64_t bytes() const { return bytes_; }
+
+  // Allocates and fills the memory, calling done(bytes so far) now and then, and returns the
+  // weights. They refer to this object.
+  ModelWeights fill(host::ThreadPool& pool, const std::function<void(int64_t)>& done);
+
+ private:
+  // What a stretch of memory is filled with.
+  enum class Content { kMatrix, kScales, kNorm, kSmall };
+  struct Stretch {
+    std::byte* data;
+    int64_t bytes;
+    Content content;
+  };
+
+  std::byte* take(int64_t bytes, Content content);
+  kernels::HostTensor floats(std::vector<int64_t> shape, Content content);
+  kernels::HostTensor matrix(int64_t outputs, int64_t inputs);
+  // Stacked matrices [outputs_i, inputs], with biases or without.
+  kernels::LinearSource linear(const std::vector<int64_t>& outputs, int64_t inputs, bool biases);
+
+  ModelWeights make();
+  vision::SiglipWeights make_siglip(const vision::SiglipConfig& config);
+  connector::MlpWeights make_connector(const connector::MlpConfig& config);
+  llm::Phi2Weights make_phi2(const llm::Phi2Config& config);
+  llm::Llama2Weights make_llama2(const llm::Llama2Config& config);
+
+  std::vector<std::byte> pattern(Content content) const;
+
+  ModelConfig config_;
+  WeightFormat format_;
+  int64_t bytes_ = 0;
+  std::unique_ptr<std::byte[]> memory_;  // null while sizes are added up
+  int64_t taken_ = 0;
+  std::vector<Stretch> stretches_;
+};
+
+}  // namespace ocelli::app

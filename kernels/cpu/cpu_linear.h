@@ -1,0 +1,51 @@
+// Weight matrices on the CPU: floats straight from the checkpoint's mapped memory, quantised ones
+// packed, and the products with both.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "host/thread_pool.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/ops.h"
+#include "kernels/packing.h"
+
+namespace ocelli::kernels::cpu {
+
+class CpuLinear;
+
+class LinearEngine {
+ public:
+  // Both must outlive it.
+  LinearEngine(const KernelTable& table, host::ThreadPool& pool) : table_(table), pool_(pool) {}
+
+  // Ops::load_linear and Ops::linear.
+  Linear load(const LinearSource& source);
+  void run(const Tensor& x, const Linear& weights, const Tensor& out, Epilogue epilogue);
+  // out = activation(fc1 x) · gate x: what two linear operations give, in one pass where both
+  // matrices are quantised in the same groups.
+  void run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out);
+
+ private:
+  void run_floats(const LinearBlock& whole);
+  // Quantises x for a product with `weights`; the result stays until the next call.
+  QuantisedRows quantise(const Tensor& x, const PackedInt8& weights);
+  // Calls body(block) for rectangles that cover [rows, outputs] of a packed matrix.
+  template <typename Body>
+  void each_rectangle(int rows, const CpuLinear& weights, const Body& body);
+
+  const KernelTable& table_;
+  host::ThreadPool& pool_;
+  // Memory that grows to the largest call so far, so that the token loop allocates nothing.
+  struct Scratch {
+    std::unique_ptr<HostStorage> memory;
+    int64_t bytes = 0;
+
+    std::byte* room_for(int64_t wanted);
+  };
+  Scratch values_;
+  Scratch scales_;
+  Scratch corrections_;
+};
+
+}  // namespace ocelli::kernels::cpu

@@ -1,0 +1,52 @@
+// Work of the CPU backend in tasks for its threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "host/thread_pool.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/host_storage.h"
+
+namespace ocelli::kernels::cpu {
+
+// Elements below which a second thread costs more than it brings to an operation that only passes
+// over rows.
+inline constexpr int64_t kSmallPass = 8'000;
+
+inline int ceil_div(int a, int b) {
+  return a / b + (a % b != 0 ? 1 : 0);
+}
+
+inline Rows rows_of(const Tensor& tensor) {
+  return {host_address(tensor), tensor.stride, tensor.dtype};
+}
+
+inline Rows shifted(Rows rows, int64_t row, int64_t col) {
+  rows.data += (row * rows.stride + col) * bytes_per_element(rows.dtype);
+  return rows;
+}
+
+// Calls task(index, thread) for every index below count, on this thread alone when it is `small`.
+template <typename Task>
+void each_task(host::ThreadPool& pool, int count, bool small, const Task& task) {
+  if (small) {
+    for (int i = 0; i < count; ++i) task(i, 0);
+  } else {
+    pool.parallel_for(count, task);
+  }
+}
+
+// Calls body(row) for every row, in groups that are worth a task.
+template <typename Body>
+void each_row(host::ThreadPool& pool, int rows, int cols, const Body& body) {
+  const int group = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
+  const auto task = [&](int index, int) {
+    const int first = index * group;
+    const int end = first + std::min(group, rows - first);
+    for (int row = first; row < end; ++row) body(row);
+  };
+  each_task(pool, ceil_div(rows, group), int64_t{rows} * cols < kSmallPass, task);
+}
+
+}  // namespace ocelli::kernels::cpu

@@ -1,0 +1,231 @@
+#include "llm/llama2.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "host/error.h"
+#include "llm/rope.h"
+
+namespace ocelli::llm {
+
+using kernels::DType;
+using kernels::Epilogue;
+using kernels::HostTensor;
+using kernels::Placement;
+using kernels::Segment;
+using kernels::Tensor;
+using kernels::TensorReader;
+
+namespace {
+
+void require_supported(const host::JsonObject& json) {
+  const std::string activation = json.string("hidden_act", "silu");
+  if (activation != "silu") {
+    host::fail("{}: hidden_act '{}' is not supported: Llama uses silu", json.where(),
+               host::printable(activation));
+  }
+  for (const char* bias : {"attention_bias", "mlp_bias"}) {
+    if (json.boolean(bias, false)) host::fail("{}: {} is not supported", json.where(), bias);
+  }
+  if (json.contains("rope_scaling")) {
+    host::fail("{}: rope_scaling is not supported", json.where());
+  }
+}
+
+// A copy of a matrix whose rows are those of `source` in the order in which each head's dimensions
+// 0, 2, 4, … come first and 1, 3, 5, … follow: neighbours become halves.
+HostTensor halve_pairs(const HostTensor& source, int head_dim,
+                       std::vector<std::shared_ptr<const std::byte[]>>& memory) {
+  if (source.data == nullptr) return source;  // missing: finish() will say so
+  const int64_t rows = source.shape[0];
+  const int64_t row_bytes = source.bytes() / rows;
+  const int64_t row_scales = source.quantised() ? source.shape[1] / source.group : 0;
+  const int64_t scale_bytes = row_scales * static_cast<int64_t>(sizeof(float));
+  // Scales first: they need the alignment.
+  const auto copy = std::make_shared_for_overwrite<std::byte[]>(rows * (row_bytes + scale_bytes));
+  HostTensor permuted = source;
+  permuted.data = copy.get() + rows * scale_bytes;
+  if (source.quantised()) permuted.scales = reinterpret_cast<const float*>(copy.get());
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t in_head = row % head_dim;
+    const int64_t pair = in_head % (head_dim / 2);
+    const int64_t from = row - in_head + 2 * pair + (in_head < head_dim / 2 ? 0 : 1);
+    std::memcpy(copy.get() + rows * scale_bytes + row * row_bytes, source.data + from * row_bytes,
+                row_bytes);
+    if (source.quantised()) {
+      std::memcpy(copy.get() + row * scale_bytes, source.scales + from * row_scales, scale_bytes);
+    }
+  }
+  memory.push_back(copy);
+  return permuted;
+}
+
+}  // namespace
+
+Llama2Config Llama2Config::parse(const host::JsonObject& json) {
+  constexpr int kLargest = 1 << 20;
+  require_supported(json);
+  Llama2Config config;
+  config.hidden_size = json.integer("hidden_size", config.hidden_size, 1, kLargest);
+  config.intermediate_size =
+      json.integer("intermediate_size", config.intermediate_size, 1, kLargest);
+  config.num_hidden_layers = json.integer("num_hidden_layers", config.num_hidden_layers, 1, 4096);
+  config.num_attention_heads =
+      json.integer("num_attention_heads", config.num_attention_heads, 1, kLargest);
+  config.num_key_value_heads =
+      json.integer("num_key_value_heads", config.num_attention_heads, 1, kLargest);
+  config.vocab_size = json.integer("vocab_size", config.vocab_size, 1, 1 << 24);
+  config.max_position_embeddings =
+      json.integer("max_position_embeddings", config.max_position_embeddings, 1, kLargest);
+  config.rms_norm_eps = static_cast<float>(json.number("rms_norm_eps", 1e-6, 0, 1));
+  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0, 1e-3, 1e12));
+  config.tie_word_embeddings = json.boolean("tie_word_embeddings", false);
+  if (config.hidden_size % config.num_attention_heads != 0) {
+    host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
+               config.hidden_size, config.num_attention_heads);
+  }
+  if (config.num_attention_heads % config.num_key_value_heads != 0) {
+    host::fail("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
+               json.where(), config.num_attention_heads, config.num_key_value_heads);
+  }
+  if (config.head_dim() % 2 != 0) {
+    host::fail("{}: heads of {} dimensions cannot be rotated in pairs", json.where(),
+               config.head_dim());
+  }
+  if (json.integer("head_dim", config.head_dim(), 1, kLargest) != config.head_dim()) {
+    host::fail("{}: a head_dim other than hidden_size / num_attention_heads is not supported",
+               json.where());
+  }
+  return config;
+}
+
+Llama2Config Llama2Config::from_llama2c(const kernels::Llama2cHeader& header) {
+  Llama2Config config;
+  config.hidden_size = header.dim;
+  config.intermediate_size = header.hidden_dim;
+  config.num_hidden_layers = header.n_layers;
+  config.num_attention_heads = header.n_heads;
+  config.num_key_value_heads = header.n_kv_heads;
+  config.vocab_size = header.vocab_size;
+  config.max_position_embeddings = header.seq_len;
+  config.rms_norm_eps = 1e-5F;
+  config.tie_word_embeddings = header.shared_classifier;
+  config.pairs = RotaryPairs::kInterleaved;
+  return config;
+}
+
+Llama2Weights Llama2Weights::read(TensorReader& reader, const Llama2Config& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t intermediate = config.intermediate_size;
+  Llama2Weights weights;
+  const auto rotated = [&](kernels::LinearSource& source) {
+    if (config.pairs == RotaryPairs::kHalved) return;
+    source.weights.back() = halve_pairs(source.weights.back(), config.head_dim(), weights.permuted);
+  };
+  weights.embed_tokens = reader.require("model.embed_tokens.weight", {config.vocab_size, hidden});
+  for (int i = 0; i < config.num_hidden_layers; ++i) {
+    const std::string scope = fmt::format("model.layers.{}.", i);
+    const std::string attention = scope + "self_attn.";
+    Layer layer;
+    layer.input_layernorm = reader.require(scope + "input_layernorm.weight", {hidden});
+    reader.require_matrix(attention + "q_proj.weight", hidden, hidden, layer.qkv);
+    rotated(layer.qkv);
+    reader.require_matrix(attention + "k_proj.weight", config.kv_width(), hidden, layer.qkv);
+    rotated(layer.qkv);
+    reader.require_matrix(attention + "v_proj.weight", config.kv_width(), hidden, layer.qkv);
+    reader.require_matrix(attention + "o_proj.weight", hidden, hidden, layer.o_proj);
+    layer.post_attention_layernorm =
+        reader.require(scope + "post_attention_layernorm.weight", {hidden});
+    reader.require_matrix(scope + "mlp.gate_proj.weight", intermediate, hidden, layer.gate_proj);
+    reader.require_matrix(scope + "mlp.up_proj.weight", intermediate, hidden, layer.up_proj);
+    reader.require_matrix(scope + "mlp.down_proj.weight", hidden, intermediate, layer.down_proj);
+    weights.layers.push_back(std::move(layer));
+  }
+  weights.norm = reader.require("model.norm.weight", {hidden});
+  if (config.tie_word_embeddings) {
+    weights.lm_head.weights = {weights.embed_tokens};
+  } else {
+    reader.require_matrix("lm_head.weight", config.vocab_size, hidden, weights.lm_head);
+  }
+  return weights;
+}
+
+Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weights& weights,
+               const DecoderLimits& limits)
+    : ops_(ops),
+      config_(config),
+      limits_(limits),
+      permuted_(weights.permuted),
+      embed_tokens_(ops.load(weights.embed_tokens)),
+      norm_(load_norm(weights.norm)),
+      lm_head_(ops.load_linear(weights.lm_head)),
+      rope_(make_rope_table(ops, limits.capacity, config.head_dim(), config.rope_theta)),
+      cache_(ops, {config.num_hidden_layers, config.kv_width(), limits.sequences, limits.capacity,
+                   limits.kv_dtype}) {
+  const auto activation = [&](int rows, int cols) {
+    return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
+  };
+  h_ = activation(limits.max_rows, config.hidden_size);
+  qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
+  context_ = activation(limits.max_rows, config.hidden_size);
+  hidden_ = activation(limits.max_rows, config.intermediate_size);
+  last_ = activation(limits.logit_rows(), config.hidden_size);
+  for (const Llama2Weights::Layer& layer : weights.layers) {
+    layers_.push_back({load_norm(layer.input_layernorm),
+                       ops.load_linear(layer.qkv),
+                       ops.load_linear(layer.o_proj),
+                       load_norm(layer.post_attention_layernorm),
+                       {ops.load_linear(layer.gate_proj), ops.load_linear(layer.up_proj),
+                        ops.load_linear(layer.down_proj), Epilogue::kSilu}});
+  }
+}
+
+kernels::Norm Llama2::load_norm(const HostTensor& weight) const {
+  return {ops_.load(weight), {}, config_.rms_norm_eps};
+}
+
+void Llama2::embed(std::span<const int32_t> ids, const Tensor& out) {
+  ops_.embed(embed_tokens_, ids, out);
+}
+
+void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
+  OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
+  const int hidden = config_.hidden_size;
+  const int kv_width = config_.kv_width();
+  const Tensor h = h_.row_range(0, x.rows);
+  const Tensor qkv = qkv_.row_range(0, x.rows);
+  const Tensor q = qkv.column_range(0, hidden);
+  const Tensor k = qkv.column_range(hidden, kv_width);
+  const Tensor v = qkv.column_range(hidden + kv_width, kv_width);
+  const Tensor q_and_k = qkv.column_range(0, hidden + kv_width);
+  const Tensor context = context_.row_range(0, x.rows);
+  const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
+  const kernels::AttentionShape shape = {
+      .heads = config_.num_attention_heads,
+      .kv_heads = config_.num_key_value_heads,
+      .head_dim = config_.head_dim(),
+      .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
+      .causal = true,
+      .capacity = limits_.capacity};
+
+  for (int i = 0; i < config_.num_hidden_layers; ++i) {
+    const Layer& layer = layers_[i];
+    ops_.rms_norm(x, layer.input_layernorm, h);
+    ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);
+    ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
+    cache_.append(i, k, v, segments);
+    ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
+    ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
+    ops_.rms_norm(x, layer.post_attention_layernorm, h);
+    ops_.mlp(h, layer.mlp, mlp_hidden, x);  // x += mlp
+  }
+}
+
+void Llama2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
+  const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
+  ops_.embed(x, rows, last);
+  ops_.rms_norm(last, norm_, last);
+  ops_.linear(last, lm_head_, out, Epilogue::kStore);
+}
+
+}  // namespace ocelli::llm

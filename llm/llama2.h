@@ -1,0 +1,112 @@
+// Llama2: a decoder of RMSNorm, rotary embeddings over whole heads and a SwiGLU MLP, without
+// biases.
+//
+// Source: LlamaModel and LlamaForCausalLM of Hugging Face transformers; buffers carry its names.
+// llama2.c's models are the same mathematics with the rotary pairs interleaved.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/json.h"
+#include "kernels/checkpoint.h"
+#include "kernels/llama2c.h"
+#include "llm/decoder.h"
+#include "llm/kv_cache.h"
+
+namespace ocelli::llm {
+
+// Which dimensions of a head of d turn together: (i, i + d/2), or the neighbours (2i, 2i + 1).
+enum class RotaryPairs { kHalved, kInterleaved };
+
+struct Llama2Config {
+  int hidden_size = 4096;
+  int intermediate_size = 11008;
+  int num_hidden_layers = 32;
+  int num_attention_heads = 32;
+  int num_key_value_heads = 32;
+  int vocab_size = 32000;
+  int max_position_embeddings = 2048;
+  float rms_norm_eps = 1e-6F;
+  float rope_theta = 10000;
+  bool tie_word_embeddings = false;
+  RotaryPairs pairs = RotaryPairs::kHalved;
+
+  int head_dim() const { return hidden_size / num_attention_heads; }
+  int kv_width() const { return num_key_value_heads * head_dim(); }
+
+  // From a Llama config.json, with LlamaConfig's defaults. Throws host::Error for values that
+  // contradict one another or that are not supported.
+  static Llama2Config parse(const host::JsonObject& json);
+  // From the header of a llama2.c file, which opening has checked.
+  static Llama2Config from_llama2c(const kernels::Llama2cHeader& header);
+};
+
+struct Llama2Weights {
+  struct Layer {
+    kernels::HostTensor input_layernorm;           // [hidden]
+    kernels::LinearSource qkv;                     // [hidden + 2 · kv_width, hidden]
+    kernels::LinearSource o_proj;                  // [hidden, hidden]
+    kernels::HostTensor post_attention_layernorm;  // [hidden]
+    kernels::LinearSource gate_proj;               // [intermediate, hidden]
+    kernels::LinearSource up_proj;                 // [intermediate, hidden]
+    kernels::LinearSource down_proj;               // [hidden, intermediate]
+  };
+  kernels::HostTensor embed_tokens;  // [vocab, hidden]
+  std::vector<Layer> layers;
+  kernels::HostTensor norm;       // [hidden]
+  kernels::LinearSource lm_head;  // [vocab, hidden]: embed_tokens itself where they are tied
+  // Where interleaved pairs were turned into halves: the rows of q and k in their new order.
+  std::vector<std::shared_ptr<const std::byte[]>> permuted;
+
+  // Asks `reader` for every tensor under Hugging Face's names.
+  static Llama2Weights read(kernels::TensorReader& reader, const Llama2Config& config);
+};
+
+class Llama2 : public Decoder {
+ public:
+  // Loads the weights and allocates caches and activations; `ops` and the checkpoint behind the
+  // weights must outlive this.
+  Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weights& weights,
+         const DecoderLimits& limits);
+
+  int hidden_size() const override { return config_.hidden_size; }
+  int vocab_size() const override { return config_.vocab_size; }
+  const DecoderLimits& limits() const override { return limits_; }
+
+  void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
+  void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) override;
+  void logits(const kernels::Tensor& x, std::span<const int32_t> rows,
+              const kernels::Tensor& out) override;
+
+ private:
+  struct Layer {
+    kernels::Norm input_layernorm;
+    kernels::Linear qkv;
+    kernels::Linear o_proj;
+    kernels::Norm post_attention_layernorm;
+    kernels::Mlp mlp;
+  };
+
+  kernels::Norm load_norm(const kernels::HostTensor& weight) const;
+
+  kernels::Ops& ops_;
+  Llama2Config config_;
+  DecoderLimits limits_;
+  std::vector<std::shared_ptr<const std::byte[]>> permuted_;  // of the weights: read in place
+  kernels::Tensor embed_tokens_;                              // [vocab, hidden]
+  std::vector<Layer> layers_;
+  kernels::Norm norm_;
+  kernels::Linear lm_head_;
+  kernels::Tensor rope_;  // [capacity, head_dim]: cosines, then sines
+  KvCache cache_;
+  // Activations for max_rows rows.
+  kernels::Tensor h_;        // [rows, hidden]: normed
+  kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
+  kernels::Tensor context_;  // [rows, hidden]
+  kernels::Tensor hidden_;   // [rows, intermediate]
+  kernels::Tensor last_;     // [logit_rows, hidden]: the rows whose logits are wanted
+};
+
+}  // namespace ocelli::llm

@@ -1,0 +1,218 @@
+// Single operations on the CPU backend: those of a Llama block at the shape of llama2.c's
+// stories15M (dim 288, hidden 768, 6 heads, vocabulary 32,000, context 256), and products with int8
+// weights, each beside the time that reading as many bytes takes on the same machine in the same
+// run.
+//
+// Every benchmark repeats its operation over enough copies of the weights that they come from where
+// a model's come from: the shared cache or memory, not L2. `--benchmark_enable_random_interleaving`
+// keeps a machine's moods out of ratios.
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "host/thread_pool.h"
+#include "kernels/backend.h"
+
+namespace ocelli::kernels {
+namespace {
+
+constexpr int kDim = 288;
+constexpr int kHidden = 768;
+constexpr int kHeads = 6;
+constexpr int kHeadDim = kDim / kHeads;
+constexpr int kVocabulary = 32'000;
+constexpr int kContext = 256;
+constexpr int kGroup = 32;  // of 288: runq.c's export halves 64 until it divides the width
+// Weights that one benchmark goes through, in bytes: about as many as the model has in int8.
+constexpr int64_t kWorkingSet = 16'000'000;
+
+int threads() {
+  const char* text = std::getenv("OCELLI_BENCH_THREADS");
+  return text ? std::atoi(text) : host::available_processors();
+}
+
+Ops& ops() {
+  const char* isa = std::getenv("OCELLI_ISA");
+  static const std::unique_ptr<Ops> instance = make_backend({"cpu", threads(), isa ? isa : ""});
+  return *instance;
+}
+
+std::vector<float> random_values(int64_t count) {
+  std::mt19937 engine(1);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(engine() >> 8) * 0x1p-23F - 1;
+  return values;
+}
+
+Tensor random_tensor(int rows, int cols) {
+  const Tensor tensor = ops().tensor(rows, cols, DType::kF32, Placement::kActivation);
+  ops().write(random_values(int64_t{rows} * cols), tensor);
+  return tensor;
+}
+
+// How many copies of `bytes` make a working set.
+int copies_of(int64_t bytes) {
+  return static_cast<int>(std::max<int64_t>(1, kWorkingSet / bytes));
+}
+
+// Random matrices [outputs, inputs], as fp32 (group 0) or int8.
+class Weights {
+ public:
+  Weights(int inputs, int outputs, int group) {
+    const int64_t elements = int64_t{inputs} * outputs;
+    const int count = copies_of(group == 0 ? elements * 4 : elements);
+    for (int i = 0; i < count; ++i) load(inputs, outputs, group);
+  }
+
+  const Linear& next() { return linears_[index_++ % linears_.size()]; }
+
+ private:
+  void load(int inputs, int outputs, int group) {
+    const int64_t elements = int64_t{inputs} * outputs;
+    HostTensor tensor{"random", DType::kF32, {outputs, inputs}, nullptr, nullptr, group};
+    if (group == 0) {
+      floats_.push_back(random_values(elements));
+      tensor.data = reinterpret_cast<const std::byte*>(floats_.back().data());
+      linears_.push_back(ops().load_linear({{tensor}, {}}));
+      return;
+    }
+    // Packed on loading: the source need not stay.
+    std::mt19937 engine(2);
+    std::vector<std::byte> values(elements);
+    for (std::byte& value : values) value = static_cast<std::byte>(engine());
+    const std::vector<float> scales(elements / group, 0.01F);
+    tensor.dtype = DType::kI8;
+    tensor.data = values.data();
+    tensor.scales = scales.data();
+    linears_.push_back(ops().load_linear({{tensor}, {}}));
+  }
+
+  std::vector<std::vector<float>> floats_;
+  std::vector<Linear> linears_;
+  size_t index_ = 0;
+};
+
+// What counts for a product of few rows: the bytes of weights that pass.
+void report(benchmark::State& state, int64_t weights, int group) {
+  const int64_t bytes = group == 0 ? weights * 4 : weights + weights / group * 4;
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.counters["ops"] = benchmark::Counter(2.0 * static_cast<double>(weights * state.range(0)),
+                                             benchmark::Counter::kIsIterationInvariantRate);
+}
+
+// range: rows, inputs, outputs, group (0: fp32)
+void matmul(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(0));
+  const int inputs = static_cast<int>(state.range(1));
+  const int outputs = static_cast<int>(state.range(2));
+  const int group = static_cast<int>(state.range(3));
+  Weights weights(inputs, outputs, group);
+  const Tensor x = random_tensor(rows, inputs);
+  const Tensor out = random_tensor(rows, outputs);
+  for (auto _ : state) ops().linear(x, weights.next(), out, Epilogue::kStore);
+  report(state, int64_t{inputs} * outputs, group);
+}
+
+void matmul_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"rows", "in", "out", "group"})->UseRealTime();
+  for (const int group : {0, kGroup}) {
+    for (const int rows : {1, 16}) {
+      bench->Args({rows, kDim, 3 * kDim, group});
+      bench->Args({rows, kDim, kHidden, group});
+      bench->Args({rows, kHidden, kDim, group});
+      bench->Args({rows, kDim, kVocabulary, group});
+    }
+  }
+  // Phi-2's second matrix of the MLP, with one scale an output.
+  for (const int rows : {1, 4, 16, 256}) bench->Args({rows, 10'240, 2'560, 10'240});
+}
+BENCHMARK(matmul)->Apply(matmul_shapes);
+
+// As many bytes as a product's weights, summed by as many threads.
+void read_bytes(benchmark::State& state) {
+  const int64_t bytes = state.range(0);
+  const int copies = copies_of(bytes);
+  const int64_t words = bytes / 8;
+  std::vector<uint64_t> memory(words * copies, 1);
+  host::ThreadPool pool(threads());
+  const int parts = pool.size() * 4;
+  std::vector<uint64_t> sums(parts * 8);
+  int copy = 0;
+  for (auto _ : state) {
+    const uint64_t* data = memory.data() + copy++ % copies * words;
+    pool.parallel_for(parts, [&](int part, int) {
+      uint64_t sum = 0;
+      for (int64_t i = words * part / parts; i < words * (part + 1) / parts; ++i) sum += data[i];
+      sums[part * 8] += sum;
+    });
+    benchmark::DoNotOptimize(sums.data());
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+}
+BENCHMARK(read_bytes)
+    ->ArgName("bytes")
+    ->UseRealTime()
+    ->Arg(kDim* kHidden)
+    ->Arg(kDim* kVocabulary)
+    ->Arg(2'560 * 10'240);
+
+void rmsnorm(benchmark::State& state) {
+  const Tensor x = random_tensor(1, kDim);
+  const Tensor out = random_tensor(1, kDim);
+  const Norm norm = {random_tensor(1, kDim), {}, 1e-5F};
+  for (auto _ : state) ops().rms_norm(x, norm, out);
+}
+BENCHMARK(rmsnorm)->UseRealTime();
+
+void rope(benchmark::State& state) {
+  const Tensor x = random_tensor(1, 2 * kDim);
+  const Tensor table = random_tensor(kContext, kHeadDim);
+  const std::vector<Segment> segments = {{0, 0, 1, kContext / 2}};
+  for (auto _ : state) ops().rope(x, kHeadDim, table, segments);
+}
+BENCHMARK(rope)->UseRealTime();
+
+// With its softmax, over `past` positions.
+void attention(benchmark::State& state) {
+  const int past = static_cast<int>(state.range(0));
+  const Tensor q = random_tensor(1, kDim);
+  const Tensor keys = random_tensor(kContext, kDim);
+  const Tensor values = random_tensor(kContext, kDim);
+  const Tensor out = random_tensor(1, kDim);
+  const AttentionShape shape = {kHeads, kHeads, kHeadDim, 0.144F, true, kContext};
+  const std::vector<Segment> segments = {{0, 0, 1, past}};
+  for (auto _ : state) ops().attention(q, keys, values, shape, segments, out);
+}
+BENCHMARK(attention)->ArgName("past")->UseRealTime()->Arg(0)->Arg(127)->Arg(255);
+
+// fc2(silu(fc1 x) · gate x) with its three matrices.
+void swiglu(benchmark::State& state) {
+  const int group = static_cast<int>(state.range(1));
+  Weights up(kDim, kHidden, group);
+  Weights down(kHidden, kDim, group);
+  const Tensor x = random_tensor(static_cast<int>(state.range(0)), kDim);
+  const Tensor hidden = random_tensor(x.rows, kHidden);
+  const Tensor out = random_tensor(x.rows, kDim);
+  for (auto _ : state) {
+    ops().mlp(x, {up.next(), up.next(), down.next(), Epilogue::kSilu}, hidden, out);
+  }
+  report(state, int64_t{3} * kDim * kHidden, group);
+}
+BENCHMARK(swiglu)->ArgNames({"rows", "group"})->UseRealTime()->Args({1, 0})->Args({1, kGroup});
+
+void residual(benchmark::State& state) {
+  const Tensor x = random_tensor(1, kDim);
+  const Tensor out = random_tensor(1, kDim);
+  for (auto _ : state) ops().add(x, out);
+}
+BENCHMARK(residual)->UseRealTime();
+
+}  // namespace
+}  // namespace ocelli::kernels
+
+BENCHMARK_MAIN();

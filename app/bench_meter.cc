@@ -121,8 +121,9 @@ void MeteredOps::count_attention(const Tensor& keys, const AttentionShape& shape
   for (const Segment& s : segments) {
     const int64_t visible = int64_t{s.past} + s.rows;
     // Pairs of a query and a key that it sees.
-    const int64_t pairs = shape.causal ? int64_t{s.rows} * s.past + (int64_t{s.rows} + 1) * s.rows / 2
-                                       : int64_t{s.rows} * visible;
+    const int64_t pairs = shape.causal
+                              ? int64_t{s.rows} * s.past + (int64_t{s.rows} + 1) * s.rows / 2
+                              : int64_t{s.rows} * visible;
     work_.ops += 2 * 2 * pairs * shape.heads * shape.head_dim;  // with keys, and with values
     if (cached) work_.bytes += 2 * visible * row_bytes;
   }

@@ -18,11 +18,10 @@ using kernels::LinearSource;
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kGroup = 64;  // of q8_0
 // Memory is filled piece by piece from patterns, at another place of the pattern each time.
 constexpr int64_t kPatternBytes = int64_t{4} << 20;
 constexpr int64_t kPieceBytes = int64_t{1} << 18;
-constexpr int kPiecesAtOnce = 512;
+constexpr size_t kPiecesAtOnce = 512;
 // Uniform in ±kRange has the deviation 0.02 that such models are initialised with.
 constexpr float kRange = 0.035F;
 
@@ -51,6 +50,16 @@ DType dtype_of(WeightFormat format) {
   constexpr std::array<DType, 5> kDTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8,
                                             DType::kI8};
   return kDTypes[static_cast<size_t>(format)];
+}
+
+// Values of a row of `inputs` that share a scale. 32 is what llama2.c falls back to.
+int group_of(WeightFormat format, int64_t inputs) {
+  if (format == WeightFormat::kQ8_0) {
+    for (const int group : {64, 32}) {
+      if (inputs % group == 0) return group;
+    }
+  }
+  return static_cast<int>(inputs);
 }
 
 int64_t round_up(int64_t bytes) {
@@ -106,7 +115,7 @@ RandomWeights::RandomWeights(const ModelConfig& config, WeightFormat format)
 std::byte* RandomWeights::take(int64_t bytes, Content content) {
   std::byte* data = nullptr;
   if (memory_) {
-    data = memory_.get() + taken_;
+    data = memory_->data() + taken_;
     stretches_.push_back({data, bytes, content});
   }
   taken_ += round_up(bytes);
@@ -128,8 +137,7 @@ HostTensor RandomWeights::matrix(int64_t outputs, int64_t inputs) {
   tensor.shape = {outputs, inputs};
   tensor.data = take(tensor.bytes(), Content::kMatrix);
   if (tensor.dtype == DType::kI8) {
-    const bool grouped = format_ == WeightFormat::kQ8_0 && inputs % kGroup == 0;
-    tensor.group = static_cast<int>(grouped ? kGroup : inputs);
+    tensor.group = group_of(format_, inputs);
     const int64_t scales = tensor.elements() / tensor.group;
     tensor.scales =
         reinterpret_cast<const float*>(take(scales * int64_t{sizeof(float)}, Content::kScales));
@@ -178,11 +186,10 @@ llm::Phi2Weights RandomWeights::make_phi2(const llm::Phi2Config& config) {
   llm::Phi2Weights weights;
   weights.embed_tokens = matrix(config.vocab_size, hidden);
   for (int i = 0; i < config.num_hidden_layers; ++i) {
-    weights.layers.push_back(
-        {floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
-         linear({hidden, config.kv_width(), config.kv_width()}, hidden, true),
-         linear({hidden}, hidden, true), linear({intermediate}, hidden, true),
-         linear({hidden}, intermediate, true)});
+    weights.layers.push_back({floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
+                              linear({hidden, config.kv_width(), config.kv_width()}, hidden, true),
+                              linear({hidden}, hidden, true), linear({intermediate}, hidden, true),
+                              linear({hidden}, intermediate, true)});
   }
   weights.final_norm_weight = floats({hidden}, Content::kNorm);
   weights.final_norm_bias = floats({hidden}, Content::kSmall);
@@ -242,9 +249,32 @@ std::vector<std::byte> RandomWeights::pattern(Content content) const {
 }
 
 ModelWeights RandomWeights::fill(host::ThreadPool& pool, const std::function<void(int64_t)>& done) {
-  memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes_ + kAlignment);
-  // ... 
+  memory_ = std::make_unique<kernels::HostStorage>(bytes_);
+  stretches_.clear();
   ModelWeights weights = make();
+
+  std::vector<Stretch> pieces;
+  for (const Stretch& stretch : stretches_) {
+    for (int64_t at = 0; at < stretch.bytes; at += kPieceBytes) {
+      const int64_t bytes = std::min(kPieceBytes, stretch.bytes - at);
+      pieces.push_back({stretch.data + at, bytes, stretch.content});
+    }
+  }
+  std::array<std::vector<std::byte>, kContents> patterns;
+  pool.parallel_for(kContents, [&](int i, int) { patterns[i] = pattern(static_cast<Content>(i)); });
+  for (size_t first = 0; first < pieces.size(); first += kPiecesAtOnce) {
+    const size_t count = std::min(kPiecesAtOnce, pieces.size() - first);
+    pool.parallel_for(static_cast<int>(count), [&](int i, int) {
+      const Stretch& piece = pieces[first + i];
+      uint64_t seed = first + i;
+      const uint64_t places = (kPatternBytes - kPieceBytes) / kAlignment;
+      const uint64_t offset = llm::splitmix64(seed) % places * kAlignment;
+      std::memcpy(piece.data, patterns[static_cast<size_t>(piece.content)].data() + offset,
+                  piece.bytes);
+    });
+    const Stretch& last = pieces[first + count - 1];
+    done(last.data + last.bytes - memory_->data());
+  }
   return weights;
 }
 

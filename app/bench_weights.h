@@ -10,6 +10,7 @@
 
 #include "app/model.h"
 #include "host/thread_pool.h"
+#include "kernels/host_storage.h"
 
 namespace ocelli::app {
 
@@ -18,8 +19,8 @@ const std::vector<std::string>& preset_names();
 // The configuration of one of preset_names().
 ModelConfig preset_config(const std::string& name);
 
-// Quantised formats store int8 with one scale a row (kInt8) or for every 64 values (kQ8_0; one a
-// row where 64 does not divide it). Norms, biases and positions are fp32 in any format.
+// Quantised formats store int8 with one scale a row (kInt8), or for every 64 values (kQ8_0; for 32
+// or for a row where it cannot be divided so). Norms, biases and positions are fp32 in any format.
 enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8_0 };
 
 // "f32", "f16", "bf16", "int8", "q8_0", in the order of the enumeration.
@@ -41,6 +42,7 @@ class RandomWeights {
  private:
   // What a stretch of memory is filled with.
   enum class Content { kMatrix, kScales, kNorm, kSmall };
+  static constexpr int kContents = 4;
   struct Stretch {
     std::byte* data;
     int64_t bytes;
@@ -64,7 +66,7 @@ class RandomWeights {
   ModelConfig config_;
   WeightFormat format_;
   int64_t bytes_ = 0;
-  std::unique_ptr<std::byte[]> memory_;  // null while sizes are added up
+  std::unique_ptr<kernels::HostStorage> memory_;  // null while sizes are added up
   int64_t taken_ = 0;
   std::vector<Stretch> stretches_;
 };

@@ -6,6 +6,7 @@
 namespace ocelli::app {
 
 void add_ask(CLI::App& program);
+void add_bench(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_perplexity(CLI::App& program);

@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   ocelli::app::add_story(program);
   ocelli::app::add_eval(program);
   ocelli::app::add_perplexity(program);
+  ocelli::app::add_bench(program);
   ocelli::app::add_inspect(program);
   ocelli::app::add_tokenize(program);
   try {

@@ -156,7 +156,7 @@ void check(StoryCommand& command) {
   if (command.model.pipeline.backend.name != "cpu" || command.model.kv != "f32") {
     throw UsageError("--exact computes as llama2.c does: on the cpu, with --kv-cache f32");
   }
-  command.model.pipeline.backend.isa = "llama2.c";
+  command.model.pipeline.backend.isa = "llama2c";
   command.story.as_llama2c = true;
 }
 

@@ -1,5 +1,6 @@
 // Feeds any bytes to the readers of vocabularies and, with what they accept, encodes text: each
-// file must be refused with host::Error or give a tokenizer whose ids decode to the text again.
+// file must be refused with host::Error or give a tokenizer whose ids decode to the text again
+// (those of a byte-level vocabulary: one of Llama's kind has more than one way to write a text).
 //
 // The input is tokenizer.json, a line "@@", and the text; with two such lines it is vocab.json,
 // merges.txt and the text.
@@ -31,8 +32,8 @@ std::vector<std::string_view> split(std::string_view input) {
   return parts;
 }
 
-// Whatever the tokens are, their bytes are those of the text.
-void check(const llm::BpeTokenizer& tokenizer, std::string_view text) {
+// Whatever the tokens of a byte-level vocabulary are, their bytes are those of the text.
+void check(const llm::BpeTokenizer& tokenizer, std::string_view text, bool byte_level) {
   for (const auto special : {llm::SpecialTokens::kParse, llm::SpecialTokens::kPlain}) {
     const auto ids = tokenizer.encode(text, special);
     llm::Utf8Stream stream;
@@ -42,7 +43,7 @@ void check(const llm::BpeTokenizer& tokenizer, std::string_view text) {
       decoded += stream.push(tokenizer.token_bytes(id));
     }
     decoded += stream.flush();
-    OCELLI_CHECK(decoded == text, "\"{}\" for \"{}\"", host::printable(decoded),
+    OCELLI_CHECK(decoded == text || !byte_level, "\"{}\" for \"{}\"", host::printable(decoded),
                  host::printable(text));
   }
 }
@@ -61,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       llm::parse_merges(parts[1], "fuzz", files);
     }
     files.specials.emplace_back(llm::kDefaultSpecial);
-    check(llm::BpeTokenizer(files), parts.back());
+    check(llm::BpeTokenizer(files), parts.back(), !files.llama);
   } catch (const host::Error&) {  // the one way to refuse
   }
   return 0;

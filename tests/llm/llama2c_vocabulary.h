@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "host/utf8.h"
@@ -54,18 +55,18 @@ inline Llama2cTokenizer llama2c_tokenizer(std::string_view file) {
 // The loop of run.c's encode(): every step looks at all neighbours again. `text` is valid UTF-8.
 inline std::vector<int32_t> naive_llama2c_ids(std::span<const Llama2cPiece> pieces,
                                               std::string_view text) {
-  const auto find = [&](std::string_view wanted) {
-    for (size_t id = 0; id < pieces.size(); ++id) {
-      if (pieces[id].text == wanted) return static_cast<int32_t>(id);
-    }
-    return -1;
+  std::unordered_map<std::string, int32_t> id_of;  // the lowest of each text
+  for (const Llama2cPiece& piece : pieces) id_of.try_emplace(piece.text, &piece - pieces.data());
+  const auto find = [&](const std::string& wanted) {
+    const auto found = id_of.find(wanted);
+    return found == id_of.end() ? -1 : found->second;
   };
   if (text.empty()) return {};
   std::vector<int32_t> ids = {find(" ")};
   while (!text.empty()) {
     const std::string_view character = text.substr(0, host::utf8_length(text));
     text.remove_prefix(character.size());
-    if (const int32_t id = find(character); id >= 0) {
+    if (const int32_t id = find(std::string(character)); id >= 0) {
       ids.push_back(id);
       continue;
     }

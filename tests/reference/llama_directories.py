@@ -1,4 +1,4 @@
-"""The Hugging Face directories of tests/golden/stories, and what transformers says of them: part of make_story_goldens.py."""
+"""The Hugging Face directories of tests/golden/stories and what transformers says of them, for make_story_goldens.py."""
 
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ def perplexity(model: LlamaForCausalLM, encoded: list[list[int]], size: int, con
 def check(name: str, model: LlamaForCausalLM, exact: LlamaForCausalLM, prompt: list[int]) -> dict[str, Tensor]:
     """The golden tensors; refuses those on which two right implementations could disagree."""
     found, sure = stages(model, prompt), stages(exact, prompt)
+    # The norms and the softmax of transformers stay in fp32.
     error = max(float((found[key] - sure[key]).abs().max() / sure[key].abs().max()) for key in found)
     tokens, logits = greedy(model, prompt)
     gap, distinct = top_gap(logits), len(set(tokens))

@@ -109,30 +109,49 @@ void add_group(const QuantisedRows& x, int rows, const float* scales, int g, Sum
   }
 }
 
+// Up to 32 rows, and the inputs of a group from `tile` on, as far as a chunk goes.
+struct Chunk {
+  int row;
+  int rows;
+  int group;
+  int tile;
+};
+
+template <int N>
+void add_chunk(const Int8Block& block, int panel, const Chunk& chunk, Sums& sums) {
+  const QuantisedRows x = block.x.from(chunk.row);
+  const int tiles = block.steps / kTileSteps;  // in a group
+  const int64_t panel_bytes = int64_t{x.groups} * tiles * kTileBytes;
+  const int64_t at = int64_t{chunk.group} * tiles + chunk.tile;
+  const int left = tiles - chunk.tile;
+  const Operands operands = {x.values + at * 64, x.stride,
+                             block.values + panel * panel_bytes + at * kTileBytes, panel_bytes,
+                             left < kChunkTiles ? left : kChunkTiles};
+  if (chunk.rows > kTileRows) {
+    multiply<2, N>(operands, chunk.tile == 0, sums);
+  } else {
+    multiply<1, N>(operands, chunk.tile == 0, sums);
+  }
+  if (left > kChunkTiles) return;
+  const float* scales = block.scales + int64_t{panel} * x.groups * kPanel;
+  add_group<N>(x, chunk.rows, scales, chunk.group, sums);
+}
+
 // All of a block's rows, at most kMostBlocks · 32, and N panels from `panel` on.
 template <int N>
 void panels_of(const Int8Block& block, int panel, Sums* sums) {
   const int groups = block.x.groups;
   const int tiles = block.steps / kTileSteps;  // in a group
-  const int64_t panel_bytes = int64_t{groups} * tiles * kTileBytes;
-  const uint8_t* weights = block.values + panel * panel_bytes;
-  const float* scales = block.scales + int64_t{panel} * groups * kPanel;
-  for (int g = 0; g < groups; ++g) {
+  // Several short groups make a chunk, or a long one several chunks.
+  const int chunk_groups = tiles < kChunkTiles ? kChunkTiles / tiles : 1;
+  for (int group = 0; group < groups; group += chunk_groups) {
+    const int end = groups - group < chunk_groups ? groups : group + chunk_groups;
     for (int tile = 0; tile < tiles; tile += kChunkTiles) {
-      const int count = tiles - tile < kChunkTiles ? tiles - tile : kChunkTiles;
-      const int64_t at = int64_t{g} * tiles + tile;
       for (int row = 0; row < block.rows; row += kBlockRows) {
-        const QuantisedRows x = block.x.from(row);
         const int rows = block.rows - row < kBlockRows ? block.rows - row : kBlockRows;
-        Sums& own = sums[row / kBlockRows];
-        const Operands operands = {x.values + at * 64, x.stride, weights + at * kTileBytes,
-                                   panel_bytes, count};
-        if (rows > kTileRows) {
-          multiply<2, N>(operands, tile == 0, own);
-        } else {
-          multiply<1, N>(operands, tile == 0, own);
+        for (int g = group; g < end; ++g) {
+          add_chunk<N>(block, panel, {row, rows, g, tile}, sums[row / kBlockRows]);
         }
-        if (tile + count == tiles) add_group<N>(x, rows, scales, g, own);
       }
     }
   }

@@ -1,0 +1,141 @@
+#include "app/bench_model.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "host/error.h"
+#include "llm/random.h"
+
+namespace ocelli::app {
+
+using kernels::DType;
+using kernels::Placement;
+using kernels::Segment;
+using kernels::Tensor;
+
+namespace {
+
+std::vector<float> random_floats(size_t count, uint64_t seed) {
+  llm::Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = 2 * static_cast<float>(random.uniform()) - 1;
+  return values;
+}
+
+}  // namespace
+
+int BenchShape::capacity() const {
+  return std::max(prompt_rows, context + 1);
+}
+
+BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
+                       const BenchShape& shape, const kernels::BackendOptions& backend)
+    : config_(config),
+      shape_(shape),
+      ops_(kernels::make_backend(backend)),
+      sampler_({}, config.vocab_size()),
+      prompt_(shape.prompt_rows),
+      tokens_(shape.most_batch) {
+  if (config.vision) load_vision(*config.vision, weights);
+  llm::DecoderLimits limits;
+  limits.sequences = shape.most_batch;
+  limits.capacity = shape.capacity();
+  limits.max_rows = std::max(shape.prompt_rows, shape.most_batch);
+  limits.kv_dtype = shape.kv_dtype;
+  decoder_ = make_decoder(ops_, config, weights, limits);
+  x_ = ops_.tensor(limits.max_rows, decoder_->hidden_size(), DType::kF32, Placement::kActivation);
+  logits_ =
+      ops_.tensor(shape.most_batch, decoder_->vocab_size(), DType::kF32, Placement::kActivation);
+  host_logits_.resize(int64_t{shape.most_batch} * decoder_->vocab_size());
+  llm::Random random(1);
+  for (auto* ids : {&prompt_, &tokens_}) {
+    for (int32_t& id : *ids) id = static_cast<int32_t>(random.next() % decoder_->vocab_size());
+  }
+}
+
+void BenchModel::load_vision(const VisionConfig& config, const ModelWeights& weights) {
+  siglip_ = std::make_unique<vision::Siglip>(ops_, config.siglip, *weights.siglip, 1);
+  connector_ = std::make_unique<connector::Mlp>(ops_, config.connector, *weights.connector,
+                                                config.image_rows());
+  patches_ = random_floats(int64_t{config.siglip.patches()} * config.siglip.patch_values(), 2);
+}
+
+void BenchModel::fill_cache() {
+  // Two rows of every sequence and layer are alike; only the time to read them matters.
+  const int width = ops_.caches().empty() ? 0 : ops_.caches()[0].cols;
+  const std::vector<float> values = random_floats(int64_t{shape_.context} * width, 3);
+  for (const Tensor& cache : ops_.caches()) {
+    for (int i = 0; i < shape_.most_batch; ++i) {
+      ops_.write(values, cache.row_range(i * shape_.capacity(), shape_.context));
+    }
+  }
+}
+
+void BenchModel::encode() {
+  features_ = siglip_->encode(patches_);
+  wait_for(features_);
+}
+
+void BenchModel::connect() {
+  wait_for(connector_->forward(image_rows(features_)));
+}
+
+void BenchModel::prefill() {
+  decoder_->embed(prompt_, x_.row_range(0, shape_.prompt_rows));
+  forward_prompt();
+}
+
+void BenchModel::first_token() {
+  features_ = siglip_->encode(patches_);
+  const Tensor rows = connector_->forward(image_rows(features_));
+  std::vector<int32_t> all(rows.rows);
+  std::iota(all.begin(), all.end(), 0);
+  ops_.embed(rows, all, x_.row_range(0, rows.rows));
+  const auto text = std::span(prompt_).subspan(rows.rows);
+  decoder_->embed(text, x_.row_range(rows.rows, static_cast<int>(text.size())));
+  forward_prompt();
+}
+
+void BenchModel::decode(int batch) {
+  std::vector<Segment> segments;
+  std::vector<int32_t> rows;
+  for (int i = 0; i < batch; ++i) {
+    segments.push_back({i, i, 1, shape_.context});
+    rows.push_back(i);
+  }
+  decoder_->embed(std::span(tokens_).first(batch), x_.row_range(0, batch));
+  forward(batch, segments, rows);
+}
+
+void BenchModel::wait_for(const Tensor& result) {
+  std::vector<float> row(result.cols);
+  ops_.read(result.row_range(result.rows - 1, 1), row);
+}
+
+Tensor BenchModel::image_rows(const Tensor& features) const {
+  return features.row_range(config_.vision->first_row, config_.vision->image_rows());
+}
+
+void BenchModel::forward_prompt() {
+  const Segment segment = {0, 0, shape_.prompt_rows, 0};
+  const int32_t last = shape_.prompt_rows - 1;
+  forward(shape_.prompt_rows, {&segment, 1}, {&last, 1});
+}
+
+void BenchModel::forward(int rows, std::span<const Segment> segments,
+                         std::span<const int32_t> wanted) {
+  const Tensor x = x_.row_range(0, rows);
+  decoder_->forward(x, segments);
+  const Tensor logits = logits_.row_range(0, static_cast<int>(wanted.size()));
+  decoder_->logits(x, wanted, logits);
+  const size_t vocab = decoder_->vocab_size();
+  const auto values = std::span(host_logits_).first(wanted.size() * vocab);
+  ops_.read(logits, values);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const int32_t token = sampler_.sample(values.subspan(i * vocab, vocab), {});
+    if (token == llm::Sampler::kNotFinite) host::fail("the model computed NaN or infinity");
+    tokens_[i] = token;
+  }
+}
+
+}  // namespace ocelli::app

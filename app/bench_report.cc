@@ -1,0 +1,118 @@
+#include "app/bench_report.h"
+
+#include <fmt/format.h>
+
+namespace ocelli::app {
+
+using nlohmann::json;
+
+namespace {
+
+// The least time the machine needs for some work, and what takes it.
+struct Bound {
+  const char* name = nullptr;
+  double seconds = 0;
+};
+
+Bound compute_bound(const Work& work, const kernels::MachineLimits& limits) {
+  const auto ops = static_cast<double>(work.ops);
+  if (work.arithmetic() == Arithmetic::kInt8 && limits.int8_ops) {
+    return {"int8", ops / *limits.int8_ops};
+  }
+  if (work.arithmetic() == Arithmetic::kBf16 && limits.bf16_ops) {
+    return {"bf16", ops / *limits.bf16_ops};
+  }
+  return {"f32", ops / limits.f32_ops};
+}
+
+Bound bound_of(const Work& work, const kernels::MachineLimits& limits) {
+  const Bound compute = compute_bound(work, limits);
+  const Bound read = {"read", static_cast<double>(work.bytes) / limits.read_bytes};
+  return read.seconds > compute.seconds ? read : compute;
+}
+
+json optional_json(const std::optional<double>& ops_per_second) {
+  return ops_per_second ? json(*ops_per_second / 1e12) : json();
+}
+
+std::string duration_text(double seconds) {
+  if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
+  if (seconds >= 1e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return fmt::format("{:.1f} us", seconds * 1e6);
+}
+
+std::string amount_text(double amount) {
+  if (amount >= 1e12) return fmt::format("{:.2f} T", amount / 1e12);
+  if (amount >= 1e9) return fmt::format("{:.2f} G", amount / 1e9);
+  return fmt::format("{:.2f} M", amount / 1e6);
+}
+
+std::string limits_text(const kernels::MachineLimits& limits) {
+  std::string text = fmt::format("reads {:.1f} GB/s", limits.read_bytes / 1e9);
+  if (limits.int8_ops) text += fmt::format(", int8 {:.2f} TOPS", *limits.int8_ops / 1e12);
+  if (limits.bf16_ops) text += fmt::format(", bf16 {:.2f} TFLOPS", *limits.bf16_ops / 1e12);
+  return text + fmt::format(", f32 {:.3f} TFLOPS", limits.f32_ops / 1e12);
+}
+
+constexpr const char* kExplanation =
+    "fraction: the least time this machine needs, over the time taken. It needs to read the bytes\n"
+    "(weights, scales, cached keys and values) at its read bandwidth, and to do the operations "
+    "(two\n"
+    "a multiply-add) at its peak in the weights' arithmetic; `of` names the one that takes "
+    "longer.\n"
+    "Bandwidth is memory's: weights that fit the cache may be read faster.\n";
+
+}  // namespace
+
+json to_json(const BenchReport& report) {
+  json rows = json::array();
+  for (const BenchRow& row : report.rows) {
+    json object = {{"name", row.name},       {"weights", report.weights}, {"kv_cache", report.kv},
+                   {"context", row.context}, {"batch", row.batch},        {"tokens", nullptr},
+                   {"seconds", row.seconds}, {"tok_s", nullptr},          {"bytes", row.work.bytes},
+                   {"ops", row.work.ops},    {"fraction", nullptr},       {"bound", nullptr}};
+    if (row.tokens > 0) {
+      object["tokens"] = row.tokens;
+      object["tok_s"] = row.tokens / row.seconds;
+    }
+    if (row.work.ops > 0) {
+      const Bound bound = bound_of(row.work, report.limits);
+      object["fraction"] = bound.seconds / row.seconds;
+      object["bound"] = bound.name;
+    }
+    rows.push_back(std::move(object));
+  }
+  const kernels::MachineLimits& limits = report.limits;
+  return {{"model", report.model},
+          {"machine",
+           {{"cpu", report.processor},
+            {"isa", report.isa},
+            {"threads", report.threads},
+            {"read_gb_s", limits.read_bytes / 1e9},
+            {"int8_tops", optional_json(limits.int8_ops)},
+            {"bf16_tflops", optional_json(limits.bf16_ops)},
+            {"f32_tflops", limits.f32_ops / 1e12}}},
+          {"rows", std::move(rows)}};
+}
+
+std::string to_table(const BenchReport& report) {
+  std::string text = fmt::format("{}, {} weights, {} keys and values\n{}, {}, threads: {}\n{}\n\n",
+                                 report.model, report.weights, report.kv, report.processor,
+                                 report.isa, report.threads, limits_text(report.limits));
+  text += fmt::format("{:<12}{:>8}{:>7}{:>12}{:>11}{:>12}{:>12}{:>10}  {}\n", "", "context",
+                      "batch", "time", "tokens/s", "bytes", "operations", "fraction", "of");
+  for (const BenchRow& row : report.rows) {
+    const bool bounded = row.work.ops > 0;
+    const Bound bound = bounded ? bound_of(row.work, report.limits) : Bound{"", 0};
+    text += fmt::format(
+        "{:<12}{:>8}{:>7}{:>12}{:>11}{:>12}{:>12}{:>10}  {}\n", row.name, row.context, row.batch,
+        duration_text(row.seconds),
+        row.tokens > 0 ? fmt::format("{:.1f}", row.tokens / row.seconds) : "",
+        row.work.bytes > 0 ? amount_text(static_cast<double>(row.work.bytes)) + "B" : "",
+        bounded ? amount_text(static_cast<double>(row.work.ops)) : "",
+        bounded ? fmt::format("{:.2f}", bound.seconds / row.seconds) : "", bound.name);
+  }
+  return text + "\n" + kExplanation;
+}
+
+}  // namespace ocelli::app

@@ -108,6 +108,29 @@ TEST(DeviceOps, SplitsAMatrixThatNoBankHolds) {
   EXPECT_TRUE(record.bank_of.empty()) << "released with their tensors";
 }
 
+TEST(DeviceOps, SplitsAQuantisedMatrixWithItsScales) {
+  Random random(62);
+  Record record;
+  // 50 rows of 16 bytes and four scales into banks of 400.
+  const std::unique_ptr<Ops> ops = watched(9, 400, record);
+  const std::unique_ptr<Ops> reference = make_backend({"reference", 1, ""});
+  const StoredInt8 weight(random_int8(random, 50, 16, 4));
+  const Matrix x = random.matrix(1, 16);
+  const auto run = [&](Ops& on) {
+    const Linear linear = on.load_linear({{weight.tensor()}, {}});
+    const Tensor input = on.tensor(1, 16, DType::kF32, Placement::kActivation);
+    const Tensor out = on.tensor(1, 50, DType::kF32, Placement::kActivation);
+    on.write(x.values, input);
+    on.linear(input, linear, out, Epilogue::kStore);
+    Matrix result(1, 50);
+    on.read(out, result.values);
+    return result;
+  };
+  expect_same_bits(run(*ops), run(*reference));
+  EXPECT_GE(record.launches["linear_int8"], 4);
+  EXPECT_TRUE(record.bank_of.empty()) << "released with their tensors";
+}
+
 TEST(DeviceOps, OneRowAPieceIsTheFinestSplit) {
   Random random(62);
   Record record;

@@ -36,6 +36,22 @@ TEST_P(OpChecksDeathTest, Linear) {
   EXPECT_DEATH(ops->load_linear({}), "needs a weight");
 }
 
+TEST_P(OpChecksDeathTest, QuantisedLinear) {
+  const StoredInt8 eights(Int8Matrix(2, 16, 8));
+  const StoredInt8 fours(Int8Matrix(2, 16, 4));
+  const auto floats = store(Matrix(2, 16), DType::kF32);
+  EXPECT_DEATH(ops->load_linear({{eights.tensor(), fours.tensor()}, {}}),
+               "in groups of 8, .* of 4");
+  EXPECT_DEATH(ops->load_linear({{eights.tensor(), floats->tensor()}, {}}), "in groups of 8");
+  EXPECT_DEATH(ops->load_linear({{floats->tensor(), eights.tensor()}, {}}), "in groups of 0");
+  HostTensor crossing = eights.tensor();
+  crossing.group = 7;
+  EXPECT_DEATH(ops->load_linear({{crossing}, {}}), "groups of 7 in rows of 16");
+  HostTensor plain = eights.tensor();
+  plain.scales = nullptr;
+  EXPECT_DEATH(ops->load_linear({{plain}, {}}), "stored is of i8");
+}
+
 TEST_P(OpChecksDeathTest, Embed) {
   const Tensor table = tensor(3, 2);
   EXPECT_DEATH(ops->embed(table, std::vector<int32_t>{3}, tensor(1, 2)), "row 3 of 3");

@@ -50,7 +50,7 @@ TEST_F(LlamaFiles, TheFirstKindThatIsThereIsRead) {
   EXPECT_TRUE(holds(refusal(), "tokenizer.model: "));
   directory_.write("vocab.json", "{}");  // alone it is no vocabulary
   EXPECT_TRUE(holds(refusal(), "tokenizer.model: "));
-  directory_.write("merges.txt", "");
+  directory_.write("merges.txt", "#version: 0.2\n");
   EXPECT_TRUE(holds(refusal(), "the vocabulary has no tokens"));
   put("tokenizer.json");
   EXPECT_EQ(load()->token_bytes(1), "<s>");

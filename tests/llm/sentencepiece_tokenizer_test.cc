@@ -89,9 +89,10 @@ TEST_F(Sentencepiece, BrokenFilesAreRefused) {
   EXPECT_TRUE(holds(refusal(model_ + std::string(20, '\xFF')), "broken"));
   EXPECT_TRUE(holds(refusal(model_ + std::string(1, '\0')), "broken"));
   EXPECT_TRUE(holds(refusal(model_ + "\x0B\x0C"), "broken"));
-  // A second piece of one text, which only the library notices.
-  const std::string piece = field(1 << 3 | 2, field(1 << 3 | 2, "<s>"));
-  EXPECT_TRUE(holds(refusal(model_ + piece), "sentencepiece refuses it"));
+  // Two pieces of one text, which only the library notices.
+  const std::string piece = field(1 << 3 | 2, field(1 << 3 | 2, "twice"));
+  EXPECT_EQ(tokenizer_of(model_ + piece).size(), 601);
+  EXPECT_TRUE(holds(refusal(model_ + piece + piece), "sentencepiece refuses it"));
 }
 
 TEST_F(Sentencepiece, ChangedFilesAreRefusedOrWork) {

@@ -175,6 +175,6 @@ using Int8 = Int8Kernels<Int8Portable, Finish>;
 
 constinit const KernelTable kLlama2cTable = {
     "llama2c", linear, attention, layer_norm, rms_norm,
-    rope,       add,    to_f32,    to_f16,     {Int8::quantise_row, Int8::linear}};
+    rope,      add,    to_f32,    to_f16,     {Int8::quantise_row, Int8::linear}};
 
 }  // namespace ocelli::kernels::cpu

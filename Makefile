@@ -1,7 +1,7 @@
 # The two commands of the README, and the parts they are made of. What is missing of Debian 12's
 # packages is installed first; a second run starts at once.
 #
-#   make demo      build, then ask the bundled model about a picture
+#   make demo      build, ask the bundled model about a picture, have the other tell a story
 #   make test      everything below that tests: what .ci/run calls
 #   make lint      clang-format and clang-tidy over our sources
 #   make install   PREFIX=/usr/local by default
@@ -12,6 +12,7 @@ FUZZ_SECONDS ?= 60
 # The demo: which picture, and what is asked.
 PICTURE ?= assets/scenes/house-tree-sun.png
 QUESTION ?= What do you see?
+BEGINNING ?= Once upon a time
 
 # The one list of packages: what the build needs, and what only tests need.
 BUILD_PACKAGES = build-essential cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev \
@@ -47,6 +48,7 @@ endef
 demo: packages
 	$(call build,release,ocelli)
 	build/release/app/ocelli ask "$(PICTURE)" "$(QUESTION)"
+	build/release/app/ocelli story "$(BEGINNING)"
 
 test: test-release test-asan test-tsan test-fuzz
 

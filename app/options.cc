@@ -49,6 +49,9 @@ Pipeline ModelOptions::open(int sequences) {
   pipeline.sequences = sequences;
   pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
   Pipeline opened(find_model(model, bundled), pipeline);
+  if (bundled == BundledModel::kDemo && opened.config().model_type == kLlama2c) {
+    throw UsageError("a model of llama2.c answers no questions: it tells stories (ocelli story)");
+  }
   if (!quiet && !opened.config().note.empty()) note(host::printable(opened.config().note, 400));
   return opened;
 }

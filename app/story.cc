@@ -167,9 +167,17 @@ int choose_length(const StoryCommand& command, int context) {
   return command.story.length > 0 ? command.story.length : std::min(kDefaultLength, context);
 }
 
+// The line end that `echo` adds is no part of the beginning.
+std::string prompt_from_stdin() {
+  std::string text = read_stdin();
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
 void run_story(StoryCommand& command) {
   check(command);
-  const std::string prompt = command.prompt == "-" ? read_stdin() : command.prompt;
+  const std::string prompt = command.prompt == "-" ? prompt_from_stdin() : command.prompt;
   Pipeline pipeline = command.model.open(std::min(command.count, kTogether));
   if (command.exact && pipeline.config().model_type != kLlama2c) {
     host::fail("--exact is for the files of llama2.c; this is a {} model",

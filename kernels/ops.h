@@ -53,7 +53,8 @@ using Linear = std::shared_ptr<const LinearWeights>;
 
 // What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias
 // [outputs_i] each, or no biases at all. Stacking makes q, k and v one product. The matrices are of
-// fp32, fp16 or bf16, or all of them quantised, with the same group of at most kLargestGroup.
+// fp32, fp16 or bf16, or all of them quantised, with the same layout and the same group of at most
+// kLargestGroup.
 struct LinearSource {
   std::vector<HostTensor> weights;
   std::vector<HostTensor> biases;

@@ -18,52 +18,93 @@
 //
 // Scales, fp32: [panel][group][16 outputs]; those of outputs past the last are 0.
 //
-// Both blocks start on a cache line. Numbers are little-endian.
+// Both blocks start on a cache line. Numbers are little-endian. docs/weight-format.md describes the
+// file that holds them.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "host/thread_pool.h"
 #include "kernels/host_storage.h"
 #include "kernels/ops.h"
+#include "kernels/panel_shape.h"
 
 namespace ocelli::kernels {
 
-inline constexpr int kPanelOutputs = 16;
-inline constexpr int kStepInputs = 4;
-inline constexpr int kStepBytes = kPanelOutputs * kStepInputs;
+// What packing a panel of floats works in; one a thread.
+struct PanelScratch {
+  explicit PanelScratch(const PanelShape& shape);
+  std::vector<float> row;
+  std::vector<int8_t> values;  // [16, inputs]
+  std::vector<float> scales;   // [16, groups]
+};
 
 class PackedInt8 {
  public:
-  // Makes room for the stacked matrices of `source`, which are quantised and have `outputs` rows
-  // together; pack_panel fills it. Throws host::Error when memory is short.
-  PackedInt8(const LinearSource& source, int outputs);
+  // Makes room for a matrix; pack_panel fills it. Throws host::Error when memory is short.
+  explicit PackedInt8(const PanelShape& shape);
+  // A matrix where it stands, in memory that outlives this.
+  PackedInt8(const PanelShape& shape, const std::byte* values, const float* scales);
 
-  // Packs panel `panel` of the `source` that the constructor was given.
+  // Packs panel `panel` of the stacked quantised matrices of `source`, which are in rows and have
+  // the shape together.
   void pack_panel(const LinearSource& source, int panel);
+  // The same of one matrix of floats, which becomes int8 by quantise_row; false when one is NaN or
+  // infinite.
+  bool pack_panel(const HostTensor& matrix, int panel, PanelScratch& scratch);
 
-  int panels() const { return panels_; }
-  int group() const { return group_; }
-  int groups() const { return groups_; }
-  // Lines of 64 bytes in a group.
-  int steps() const { return steps_; }
-  int64_t panel_bytes() const { return int64_t{groups_} * steps_ * kStepBytes; }
-
-  const uint8_t* values(int panel) const { return value_data() + panel * panel_bytes(); }
-  const float* scales(int panel) const {
-    return scale_data() + int64_t{panel} * groups_ * kPanelOutputs;
-  }
+  const PanelShape& shape() const { return shape_; }
+  const uint8_t* values(int panel) const { return value_data() + panel * shape_.panel_bytes(); }
+  const float* scales(int panel) const { return scale_data() + panel * shape_.panel_scales(); }
 
  private:
+  // The values of one row, and its scales one after the other at any alignment.
+  struct Row {
+    const std::byte* values;
+    const std::byte* scales;
+  };
+
+  void pack_rows(const Row* rows, int count, int panel);
   uint8_t* value_data() const { return reinterpret_cast<uint8_t*>(values_.data()); }
   float* scale_data() const { return reinterpret_cast<float*>(scales_.data()); }
 
-  int outputs_;
-  int group_;
-  int groups_;
-  int steps_;
-  int panels_;
+  PanelShape shape_;
   HostStorage values_;
   HostStorage scales_;
+};
+
+// The matrices of a LinearSource in panels, each in its own, one behind the other: where all but
+// the last have a multiple of 16 outputs they are one matrix as well.
+class PackedStack {
+ public:
+  // Quantises floats in groups as fitting_group(group) says; matrices that are quantised already
+  // keep their values and groups. Throws host::Error when a float is NaN or infinite, or memory is
+  // short.
+  PackedStack(const LinearSource& source, int group, host::ThreadPool& pool);
+
+  // The matrices, which refer to this object's memory.
+  const std::vector<HostTensor>& weights() const { return weights_; }
+  // The panels that such a matrix gets.
+  static PanelShape shape_of(const HostTensor& matrix, int group);
+
+ private:
+  HostStorage values_;
+  HostStorage scales_;
+  std::vector<HostTensor> weights_;
+};
+
+// A matrix in panels turned back into rows.
+class UnpackedInt8 {
+ public:
+  explicit UnpackedInt8(const HostTensor& panels);
+  // Refers to this object's memory.
+  const HostTensor& tensor() const { return tensor_; }
+
+ private:
+  std::vector<std::byte> values_;
+  std::vector<float> scales_;
+  HostTensor tensor_;
 };
 
 }  // namespace ocelli::kernels

@@ -54,6 +54,20 @@ int64_t HostTensor::elements() const {
   return product;
 }
 
+int64_t HostTensor::bytes() const {
+  if (layout == Layout::kPanels) return panel_shape().value_bytes();
+  return elements() * bytes_per_element(dtype);
+}
+
+int64_t HostTensor::scale_count() const {
+  return layout == Layout::kPanels ? panel_shape().scales() : elements() / group;
+}
+
+PanelShape HostTensor::panel_shape() const {
+  const int64_t outputs = shape.empty() ? 1 : shape[0];
+  return {static_cast<int>(outputs), static_cast<int>(elements() / outputs), group};
+}
+
 std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
@@ -78,7 +92,23 @@ void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, floa
   }
 }
 
+namespace {
+
+// A matrix in panels to fp32, row by row.
+void convert_panels(const HostTensor& source, float* out) {
+  const PanelShape shape = source.panel_shape();
+  for (int n = 0; n < shape.outputs; ++n) {
+    for (int i = 0; i < shape.inputs; ++i) {
+      const int value = std::to_integer<int>(source.data[shape.value_at(n, i)]) - 128;
+      *out++ = static_cast<float>(value) * scale_of(source, shape.scale_at(n, i / shape.group));
+    }
+  }
+}
+
+}  // namespace
+
 void convert_to_f32(const HostTensor& source, float* out) {
+  if (source.layout == Layout::kPanels) return convert_panels(source, out);
   convert_to_f32(source.dtype, source.data, source.elements(), out);
   if (!source.quantised()) return;
   for (int64_t first = 0; first < source.elements(); first += source.group) {

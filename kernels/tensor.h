@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/panel_shape.h"
+
 namespace ocelli::kernels {
 
 enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kU8, kI32, kI64 };
@@ -34,8 +36,11 @@ const char* name(DType dtype);
 // A tensor as a checkpoint holds it: row-major, in host memory that the checkpoint owns (mapped
 // files stay mapped for the checkpoint's life).
 //
-// A quantised tensor is of kI8 and has one scale for every `group` values: value i stands for
-// data[i] · scales[i / group]. A group never crosses a row, so `group` divides the last dimension.
+// A quantised tensor is of kI8 and has one scale for every `group` values of a row (of
+// shape[1] · shape[2] · … values): value i stands for data[i] · scales[i / group], where it is in
+// rows. In panels its values and scales stand as kernels/packing.h says; shape is the same.
+enum class Layout : uint8_t { kRows, kPanels };
+
 struct HostTensor {
   std::string name;
   DType dtype = DType::kF32;
@@ -43,11 +48,16 @@ struct HostTensor {
   const std::byte* data = nullptr;
   const float* scales = nullptr;
   int group = 0;
+  Layout layout = Layout::kRows;
 
   bool quantised() const { return scales != nullptr; }
   int64_t elements() const;
-  // Of the values, without the scales.
-  int64_t bytes() const { return elements() * bytes_per_element(dtype); }
+  // Of the values as they are stored, without the scales.
+  int64_t bytes() const;
+  // Of a quantised tensor: scales as they are stored.
+  int64_t scale_count() const;
+  // Of a quantised tensor: as a matrix of shape[0] outputs.
+  PanelShape panel_shape() const;
 };
 
 // "[2560, 10240]"
@@ -59,7 +69,7 @@ void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, floa
 // All of a tensor to fp32: value · scale where it is quantised.
 void convert_to_f32(const HostTensor& source, float* out);
 
-// Scale `index` of a quantised tensor. A file promises no alignment, so it is copied out.
+// Scale `index` of a quantised tensor, as they are stored. A file promises no alignment, so it is copied out.
 float scale_of(const HostTensor& source, int64_t index);
 
 // IEEE half precision and bfloat16, without instruction-set help; rounding is to nearest, even.

@@ -1,7 +1,7 @@
 #include "kernels/cpu/cpu_linear.h"
 
 #include <algorithm>
-#include <optional>
+#include <deque>
 
 #include "kernels/cpu/tasks.h"
 #include "kernels/op_checks.h"
@@ -30,43 +30,74 @@ int round_up(int n, int multiple) {
 
 }  // namespace
 
-// Matrices of floats stay where the checkpoint mapped them, quantised ones are packed; biases
-// become fp32.
+// Matrices of floats and panels stay where the checkpoint mapped them, other quantised ones are
+// packed; biases become fp32.
 class CpuLinear : public LinearWeights {
  public:
-  struct Part {
+  struct FloatPart {
     Rows weight;
     int first_output;
     int outputs;
   };
+  struct Int8Part {
+    PackedInt8 weight;
+    int first_output;
+  };
 
   CpuLinear(const KernelTable& table, const LinearSource& source, int output_count)
       : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
+    if (!source.weights[0].quantised()) {
+      add_floats(source);
+    } else if (source.weights[0].layout == Layout::kPanels) {
+      add_panels(source);
+    } else {
+      int8_parts.push_back({PackedInt8({outputs, inputs, source.weights[0].group}), 0});
+    }
     if (!source.biases.empty()) bias_.resize(output_count);
-    if (source.weights[0].quantised()) packed.emplace(source, output_count);
+    float* bias = bias_.data();
+    for (const HostTensor& part : source.biases) {
+      table.to_f32(part.dtype, part.data, static_cast<int>(part.elements()), bias);
+      bias += part.elements();
+    }
+  }
+
+  // One of these is empty.
+  std::vector<FloatPart> float_parts;
+  std::deque<Int8Part> int8_parts;
+
+  const float* bias(int output) const { return bias_.empty() ? nullptr : bias_.data() + output; }
+
+ private:
+  void add_floats(const LinearSource& source) {
     int first = 0;
-    for (size_t i = 0; i < source.weights.size(); ++i) {
-      const HostTensor& weight = source.weights[i];
+    for (const HostTensor& weight : source.weights) {
       const int count = static_cast<int>(weight.shape[0]);
-      if (!packed) {
-        auto* data = const_cast<std::byte*>(weight.data);
-        parts_.push_back({{data, inputs, weight.dtype}, first, count});
-      }
-      if (!source.biases.empty()) {
-        table.to_f32(source.biases[i].dtype, source.biases[i].data, count, bias_.data() + first);
-      }
+      auto* data = const_cast<std::byte*>(weight.data);
+      float_parts.push_back({{data, inputs, weight.dtype}, first, count});
       first += count;
     }
   }
 
-  std::optional<PackedInt8> packed;
+  // Matrices whose panels follow one another, without outputs that stand for none between them,
+  // are one.
+  void add_panels(const LinearSource& source) {
+    int first = 0;
+    for (size_t i = 0; i < source.weights.size();) {
+      const HostTensor& start = source.weights[i];
+      PanelShape shape = start.panel_shape();
+      for (++i; i < source.weights.size() && shape.outputs % kPanelOutputs == 0; ++i) {
+        const HostTensor& next = source.weights[i];
+        if (next.data != start.data + shape.value_bytes() ||
+            next.scales != start.scales + shape.scales()) {
+          break;
+        }
+        shape.outputs += static_cast<int>(next.shape[0]);
+      }
+      int8_parts.push_back({PackedInt8(shape, start.data, start.scales), first});
+      first += shape.outputs;
+    }
+  }
 
-  // Of floats; empty where the matrix is packed.
-  const std::vector<Part>& parts() const { return parts_; }
-  const float* bias(int output) const { return bias_.empty() ? nullptr : bias_.data() + output; }
-
- private:
-  std::vector<Part> parts_;
   std::vector<float> bias_;
 };
 
@@ -84,17 +115,20 @@ struct Rectangle {
   int outputs;
 };
 
-Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, const Rectangle& r, const Rows& out,
-                   Epilogue epilogue) {
+// Of part `part` of w: a rectangle of its outputs.
+Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, size_t part, const Rectangle& r,
+                   const Rows& out, Epilogue epilogue) {
+  const auto& [weight, first_output] = w.int8_parts[part];
   const int panel = r.first_output / kPanelOutputs;
+  const int output = first_output + r.first_output;
   return {x.from(r.first_row),
-          w.packed->values(panel),
-          w.packed->scales(panel),
-          w.bias(r.first_output),
-          shifted(out, r.first_row, r.first_output),
+          weight.values(panel),
+          weight.scales(panel),
+          w.bias(output),
+          shifted(out, r.first_row, output),
           r.rows,
           r.outputs,
-          w.packed->steps(),
+          weight.shape().steps(),
           epilogue};
 }
 
@@ -110,9 +144,10 @@ std::byte* LinearEngine::Scratch::room_for(int64_t wanted) {
 
 Linear LinearEngine::load(const LinearSource& source) {
   auto linear = std::make_shared<CpuLinear>(table_, source, check_linear_source(source));
-  if (linear->packed) {
-    pool_.parallel_for(linear->packed->panels(),
-                       [&](int panel, int) { linear->packed->pack_panel(source, panel); });
+  if (!linear->int8_parts.empty() && source.weights[0].layout == Layout::kRows) {
+    PackedInt8& packed = linear->int8_parts[0].weight;
+    pool_.parallel_for(packed.shape().panels(),
+                       [&](int panel, int) { packed.pack_panel(source, panel); });
   }
   return linear;
 }
@@ -120,14 +155,18 @@ Linear LinearEngine::load(const LinearSource& source) {
 void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out,
                        Epilogue epilogue) {
   const CpuLinear& w = cpu_linear(weights);
-  if (w.packed) {
-    const QuantisedRows quantised = quantise(x, *w.packed);
-    each_rectangle(x.rows, w, [&, to = rows_of(out)](const Rectangle& rectangle) {
-      table_.int8.linear(block_of(quantised, w, rectangle, to, epilogue));
-    });
+  if (!w.int8_parts.empty()) {
+    // All parts have the same groups.
+    const QuantisedRows quantised = quantise(x, w.int8_parts[0].weight.shape());
+    for (size_t part = 0; part < w.int8_parts.size(); ++part) {
+      const PanelShape& shape = w.int8_parts[part].weight.shape();
+      each_rectangle(x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
+        table_.int8.linear(block_of(quantised, w, part, rectangle, to, epilogue));
+      });
+    }
     return;
   }
-  for (const CpuLinear::Part& part : w.parts()) {
+  for (const CpuLinear::FloatPart& part : w.float_parts) {
     run_floats({rows_of(x), part.weight, w.bias(part.first_output),
                 shifted(rows_of(out), 0, part.first_output), x.rows, w.inputs, part.outputs,
                 epilogue});
@@ -137,15 +176,18 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
 void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out) {
   const CpuLinear& w = cpu_linear(mlp.fc1);
   const CpuLinear& gate = cpu_linear(mlp.gate);
-  if (!w.packed || !gate.packed || w.packed->group() != gate.packed->group()) {
+  const bool fits = w.int8_parts.size() == 1 && gate.int8_parts.size() == 1 &&
+                    w.int8_parts[0].weight.shape().group == gate.int8_parts[0].weight.shape().group;
+  if (!fits) {
     run(x, mlp.fc1, out, mlp.activation);
     run(x, mlp.gate, out, Epilogue::kMultiply);
     return;
   }
-  const QuantisedRows quantised = quantise(x, *w.packed);
-  each_rectangle(x.rows, w, [&, to = rows_of(out)](const Rectangle& rectangle) {
-    table_.int8.linear(block_of(quantised, w, rectangle, to, mlp.activation));
-    table_.int8.linear(block_of(quantised, gate, rectangle, to, Epilogue::kMultiply));
+  const PanelShape& shape = w.int8_parts[0].weight.shape();
+  const QuantisedRows quantised = quantise(x, shape);
+  each_rectangle(x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
+    table_.int8.linear(block_of(quantised, w, 0, rectangle, to, mlp.activation));
+    table_.int8.linear(block_of(quantised, gate, 0, rectangle, to, Epilogue::kMultiply));
   });
 }
 
@@ -168,42 +210,41 @@ void LinearEngine::run_floats(const LinearBlock& whole) {
   each_task(pool_, strips * row_blocks, products < kSmallProduct, task);
 }
 
-QuantisedRows LinearEngine::quantise(const Tensor& x, const PackedInt8& weights) {
+QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) {
   constexpr int kLineBytes = 64;
   // Whole lines and an odd number of them, so that equal columns of many rows do not compete for
   // the same few sets of the cache.
-  const int lines = ceil_div(weights.groups() * weights.steps() * kStepInputs, kLineBytes);
+  const int lines = ceil_div(panels.groups() * panels.steps() * kStepInputs, kLineBytes);
   const int64_t stride = int64_t{lines | 1} * kLineBytes;
   const int64_t padded_rows = round_up(x.rows, kQuantisedRowBlock);
-  const int64_t scale_bytes = padded_rows * weights.groups() * int64_t{sizeof(float)};
+  const int64_t scale_bytes = padded_rows * panels.groups() * int64_t{sizeof(float)};
   const QuantisedRows all = {reinterpret_cast<int8_t*>(values_.room_for(padded_rows * stride)),
                              reinterpret_cast<float*>(scales_.room_for(scale_bytes)),
                              reinterpret_cast<int32_t*>(corrections_.room_for(scale_bytes)), stride,
-                             weights.groups()};
+                             panels.groups()};
   each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row) {
-    table_.int8.quantise_row(from.f32(row), x.cols, weights.group(), all.from(row));
+    table_.int8.quantise_row(from.f32(row), x.cols, panels.group, all.from(row));
   });
   return all;
 }
 
 template <typename Body>
-void LinearEngine::each_rectangle(int rows, const CpuLinear& weights, const Body& body) {
-  const PackedInt8& packed = *weights.packed;
-  const auto fitting = static_cast<int>(kInt8TaskRowBytes / weights.inputs);
+void LinearEngine::each_rectangle(int rows, const PanelShape& shape, const Body& body) {
+  const auto fitting = static_cast<int>(kInt8TaskRowBytes / shape.inputs);
   const int task_rows = std::clamp(fitting / kQuantisedRowBlock * kQuantisedRowBlock,
                                    kQuantisedRowBlock, kInt8TaskRows);
   const int row_blocks = ceil_div(rows, task_rows);
-  const int even = ceil_div(packed.panels() * row_blocks, pool_.size() * kTasksPerThread);
-  const auto worth = static_cast<int>(kInt8TaskWeights / packed.panel_bytes() / rows) + 1;
+  const int even = ceil_div(shape.panels() * row_blocks, pool_.size() * kTasksPerThread);
+  const auto worth = static_cast<int>(kInt8TaskWeights / shape.panel_bytes() / rows) + 1;
   const int panels = std::max(even, worth);
-  const int ranges = ceil_div(packed.panels(), panels);
+  const int ranges = ceil_div(shape.panels(), panels);
   const auto task = [&](int index, int) {
     const int first_row = index / ranges * task_rows;
     const int first_output = index % ranges * panels * kPanelOutputs;
     body(Rectangle{first_row, std::min(task_rows, rows - first_row), first_output,
-                   std::min(panels * kPanelOutputs, weights.outputs - first_output)});
+                   std::min(panels * kPanelOutputs, shape.outputs - first_output)});
   };
-  const int64_t products = int64_t{rows} * weights.outputs * weights.inputs;
+  const int64_t products = int64_t{rows} * shape.outputs * shape.inputs;
   each_task(pool_, ranges * row_blocks, products < kSmallInt8Product, task);
 }
 

@@ -1,5 +1,5 @@
-// Weight matrices on the CPU: floats straight from the checkpoint's mapped memory, quantised ones
-// packed, and the products with both.
+// Weight matrices on the CPU: floats and panels straight from the checkpoint's mapped memory, other
+// quantised ones packed, and the products with both.
 #pragma once
 
 #include <memory>
@@ -28,11 +28,11 @@ class LinearEngine {
 
  private:
   void run_floats(const LinearBlock& whole);
-  // Quantises x for a product with `weights`; the result stays until the next call.
-  QuantisedRows quantise(const Tensor& x, const PackedInt8& weights);
+  // Quantises x for a product with panels of this shape; the result stays until the next call.
+  QuantisedRows quantise(const Tensor& x, const PanelShape& panels);
   // Calls body(block) for rectangles that cover [rows, outputs] of a packed matrix.
   template <typename Body>
-  void each_rectangle(int rows, const CpuLinear& weights, const Body& body);
+  void each_rectangle(int rows, const PanelShape& shape, const Body& body);
 
   const KernelTable& table_;
   host::ThreadPool& pool_;

@@ -30,7 +30,7 @@ class LimitMeter {
   // host::Error when there are not as many threads, or no such isa.
   LimitMeter(int threads, const std::string& isa, int64_t buffer_bytes);
 
-  // Takes some tenths of a second. What earlier calls found stays where it was larger.
+  // Takes a few tenths of a second. What earlier calls found stays where it was larger.
   void measure();
 
   const MachineLimits& limits() const { return limits_; }

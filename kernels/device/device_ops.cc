@@ -8,6 +8,7 @@
 #include "host/error.h"
 #include "kernels/host_storage.h"
 #include "kernels/op_checks.h"
+#include "kernels/packing.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -288,6 +289,9 @@ class DeviceOps : public Ops {
 
   void load_pieces(const HostTensor& weight, const HostTensor* bias, int first_output,
                    DeviceLinear& result) {
+    if (weight.layout == Layout::kPanels) {
+      return load_pieces(UnpackedInt8(weight).tensor(), bias, first_output, result);
+    }
     const int rows = static_cast<int>(weight.shape[0]);
     const int cols = static_cast<int>(weight.shape[1]);
     const int groups = weight.quantised() ? cols / weight.group : 0;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/op_checks.h"
+#include "kernels/packing.h"
 #include "kernels/reference/naive.h"
 
 namespace ocelli::kernels {
@@ -45,6 +46,7 @@ class ReferenceLinear : public LinearWeights {
     convert_to_f32(source.dtype, source.data, source.elements(), target.data() + old);
   }
   void append_quantised(const HostTensor& source) {
+    if (source.layout == Layout::kPanels) return append_quantised(UnpackedInt8(source).tensor());
     values_.insert(values_.end(), source.data, source.data + source.bytes());
     const int64_t scales = source.elements() / source.group;
     for (int64_t i = 0; i < scales; ++i) scales_.push_back(scale_of(source, i));

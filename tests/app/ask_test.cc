@@ -236,7 +236,7 @@ TEST(Inspect, TellsWhatTheDemoIs) {
   EXPECT_LE(object["bytes"], 8'000'000);
   EXPECT_EQ(object["vision"]["rows_per_image"], 63);
   const Finished text = run_ocelli("inspect tests/golden/models/none");
-  expect_failure(text, "is not a model directory");
+  expect_failure(text, "there is no such model");
 }
 
 TEST(Inspect, ShowsAModelThatCannotBeLoadedAndSaysWhy) {

@@ -234,7 +234,7 @@ TEST(BadUsage, ArgumentsMayBeLongerThanFileNames) {
   const std::string words = "What is there " + std::string(300, 'e') + "?";
   EXPECT_EQ(run_ocelli("ask -q '" + demo_picture() + "' '" + words + "'").code, 0);
   EXPECT_EQ(run_ocelli("ask -q -i '" + demo_picture() + "' '" + words + "'").code, 0);
-  expect_failure(run_ocelli("ask -m " + std::string(300, 'm') + " x"), "model directory");
+  expect_failure(run_ocelli("ask -m " + std::string(300, 'm') + " x"), "there is no such model");
 }
 
 TEST(BadUsage, AnInstructionSetThatIsNotThereIsAFailure) {

@@ -142,7 +142,7 @@ TEST(Bench, AModelThatSeesHasEveryRow) {
 }
 
 TEST(Bench, TheInstructionSetAskedForIsTheOneMeasured) {
-  const json report = bench("--preset stories15m --context 4", "OCELLI_ISA=scalar");
+  const json report = bench("--preset stories15m --weights f32", "OCELLI_ISA=scalar");
   EXPECT_EQ(report["machine"]["isa"], "scalar");
   EXPECT_TRUE(report["machine"]["int8_tops"].is_null());
   EXPECT_EQ(run_ocelli("bench -q --preset stories15m", "", "OCELLI_ISA=nope").code, 1);

@@ -53,7 +53,7 @@ TEST(Story, BeginsWithThePromptAndTellsItsSpeed) {
   EXPECT_EQ(run.out.back(), '\n');
   EXPECT_GT(run.out.size(), 60U);
   EXPECT_NE(run.err.find("achieved tok/s: "), std::string::npos) << run.err;
-  const Finished quiet = run_ocelli("story -q -t 0 -n 40 -", "Once upon a time");
+  const Finished quiet = run_ocelli("story -q -t 0 -n 40 -", "Once upon a time\n");
   EXPECT_EQ(quiet.out, run.out);
   EXPECT_EQ(quiet.err, "");
 }
@@ -74,6 +74,13 @@ TEST(Story, ASeedTellsTheSameStoryAndAnotherAnother) {
   const Finished first = run_ocelli("story -q --seed 3 -n 60 'One day'");
   EXPECT_EQ(run_ocelli("story -q --seed 3 -n 60 'One day'").out, first.out);
   EXPECT_NE(run_ocelli("story -q --seed 4 -n 60 'One day'").out, first.out);
+}
+
+TEST(Story, ItsModelAnswersNoQuestions) {
+  const Finished run =
+      run_ocelli("ask -m " + source_path("assets/stories/stories.bin").string() + " 'Who?'");
+  EXPECT_EQ(run.code, 2);
+  EXPECT_NE(run.err.find("ocelli story"), std::string::npos) << run.err;
 }
 
 TEST(Story, ManyAtOnceAreTheSameAsOneByOne) {

@@ -53,10 +53,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     read_values(object);
     const auto config = ocelli::app::ModelConfig::parse(object);
     OCELLI_CHECK(config.context >= 1 && config.vocab_size() >= 1, "{}", config.context);
-    const auto check_heads = [](const auto& text) {
-      OCELLI_CHECK(text.hidden_size % text.num_attention_heads == 0 &&
-                       text.num_attention_heads % text.num_key_value_heads == 0,
-                   "{} of {}", text.hidden_size, text.num_attention_heads);
+    const auto check_heads = [](const auto& decoder) {
+      OCELLI_CHECK(decoder.hidden_size % decoder.num_attention_heads == 0 &&
+                       decoder.num_attention_heads % decoder.num_key_value_heads == 0,
+                   "{} of {}", decoder.hidden_size, decoder.num_attention_heads);
     };
     std::visit(check_heads, config.text);
     if (config.vision) OCELLI_CHECK(config.vision->image_rows() >= 1, "{}", size);

@@ -68,7 +68,7 @@ Subject open_subject(const BenchOptions& options) {
   subject.config = preset_config(options.preset);
   subject.random = std::make_unique<RandomWeights>(subject.config, format);
   subject.bytes = subject.random->bytes();
-  subject.quantised = format == WeightFormat::kInt8 || format == WeightFormat::kQ8_0;
+  subject.quantised = format == WeightFormat::kInt8 || format == WeightFormat::kQ8;
   return subject;
 }
 

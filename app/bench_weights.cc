@@ -54,7 +54,7 @@ DType dtype_of(WeightFormat format) {
 
 // Values of a row of `inputs` that share a scale. 32 is what llama2.c falls back to.
 int group_of(WeightFormat format, int64_t inputs) {
-  if (format == WeightFormat::kQ8_0) {
+  if (format == WeightFormat::kQ8) {
     for (const int group : {64, 32}) {
       if (inputs % group == 0) return group;
     }

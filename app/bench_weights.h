@@ -19,9 +19,9 @@ const std::vector<std::string>& preset_names();
 // The configuration of one of preset_names().
 ModelConfig preset_config(const std::string& name);
 
-// Quantised formats store int8 with one scale a row (kInt8), or for every 64 values (kQ8_0; for 32
+// Quantised formats store int8 with one scale a row (kInt8), or for every 64 values (kQ8; for 32
 // or for a row where it cannot be divided so). Norms, biases and positions are fp32 in any format.
-enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8_0 };
+enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8 };
 
 // "f32", "f16", "bf16", "int8", "q8_0", in the order of the enumeration.
 const std::vector<std::string>& weight_format_names();

@@ -80,7 +80,7 @@ HostTensor floats_of(const HostTensor& tensor) {
   if (!tensor.quantised()) return tensor;
   return {.name = tensor.name,
           .dtype = DType::kF32,
-          .shape = {tensor.elements() / tensor.group},
+          .shape = {tensor.scale_count()},
           .data = reinterpret_cast<const std::byte*>(tensor.scales)};
 }
 
@@ -174,6 +174,9 @@ std::set<std::string> Checkpoint::add_file(const fs::path& path) {
   paths_.push_back(path);
   refuse_others(files_.back()->bytes(), path);
   SafetensorsContents contents = parse_safetensors(files_.back()->bytes(), path.string());
+  if (is_packed(contents)) {
+    packed_ = take_packed(contents, files_.back()->bytes(), path.string());
+  }
   contents.metadata.merge(metadata_);  // keeps what the new file says
   metadata_ = std::move(contents.metadata);
   std::set<std::string> names;
@@ -250,7 +253,7 @@ HostTensor TensorReader::require(const std::string& name, const std::vector<int6
   } else if (place->second.shape != shape) {
     problems_.push_back(fmt::format("{} is {}, wanted {}", quoted(name),
                                     shape_text(place->second.shape), shape_text(shape)));
-  } else if (!is_float(place->second.dtype) && !(place->second.quantised() && shape.size() == 2)) {
+  } else if (!is_float(place->second.dtype) && !(place->second.quantised() && shape.size() >= 2)) {
     problems_.push_back(fmt::format("{} is {}, wanted f32, f16 or bf16", quoted(name),
                                     kernels::name(place->second.dtype)));
   } else {
@@ -263,11 +266,30 @@ void TensorReader::require_linear(const std::string& module, int64_t outputs, in
                                   LinearSource& source) {
   source.weights.push_back(require(module + ".weight", {outputs, inputs}));
   source.biases.push_back(require(module + ".bias", {outputs}));
+  require_alike(source);
 }
 
 void TensorReader::require_matrix(const std::string& name, int64_t outputs, int64_t inputs,
                                   LinearSource& source) {
   source.weights.push_back(require(name, {outputs, inputs}));
+  require_alike(source);
+}
+
+void TensorReader::require_alike(const LinearSource& source) {
+  const HostTensor& last = source.weights.back();
+  if (last.data == nullptr) return;  // noted
+  const auto kind = [](const HostTensor& weight) {
+    if (!weight.quantised()) return std::string("of floats");
+    return fmt::format("quantised in groups of {}{}", weight.group,
+                       weight.layout == Layout::kPanels ? " and packed" : "");
+  };
+  for (const HostTensor& other : source.weights) {
+    if (other.data == nullptr || kind(other) == kind(last)) continue;
+    problems_.push_back(fmt::format("{} is {}, but {}, which is multiplied with it, {}",
+                                    quoted(last.name), kind(last), quoted(other.name),
+                                    kind(other)));
+    return;
+  }
 }
 
 bool TensorReader::contains(const std::string& name) const {

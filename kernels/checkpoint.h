@@ -10,11 +10,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "host/mapped_file.h"
+#include "kernels/packed_file.h"
 #include "kernels/tensor.h"
 
 namespace ocelli::kernels {
@@ -39,6 +41,8 @@ class Checkpoint {
   const std::vector<std::filesystem::path>& files() const { return paths_; }
   // The `__metadata__` entries of the files, later files winning.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // What a packed model holds besides its weights; null for other files.
+  const PackedContents* packed() const { return packed_ ? &*packed_ : nullptr; }
 
   // Renames every tensor whose name starts with `from` so that it starts with `to` instead. Throws
   // host::Error, and changes nothing, when two tensors would share a name.
@@ -70,6 +74,7 @@ class Checkpoint {
   std::vector<std::filesystem::path> paths_;
   std::map<std::string, HostTensor> tensors_;
   std::map<std::string, std::string> metadata_;
+  std::optional<PackedContents> packed_;
 };
 
 // Reads the tensors that a model needs and collects everything that is wrong with them, so that one
@@ -78,9 +83,9 @@ class TensorReader {
  public:
   explicit TensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  // The float tensor `name`, of exactly `shape`; a matrix may be quantised as well. When it is
-  // missing, misshapen or of another dtype that is noted for finish() and an empty tensor comes
-  // back: of `name` and `shape`, but with data == nullptr.
+  // The float tensor `name`, of exactly `shape`; one of two or more dimensions may be quantised.
+  // When it is missing, misshapen or of another dtype that is noted for finish() and an empty
+  // tensor comes back: of `name` and `shape`, but with data == nullptr.
   HostTensor require(const std::string& name, const std::vector<int64_t>& shape);
   // Requires `module`.weight [outputs, inputs] and `module`.bias [outputs], as nn.Linear names
   // them, and adds them to `source`.
@@ -103,6 +108,9 @@ class TensorReader {
   static constexpr size_t kMaxProblems = 20;
 
  private:
+  // Notes when the last matrix of `source` is quantised otherwise than the others are.
+  void require_alike(const LinearSource& source);
+
   const Checkpoint& checkpoint_;
   std::vector<std::string> problems_;
   std::set<std::string> used_;

@@ -78,9 +78,9 @@ void PackedInt8::pack_panel(const LinearSource& source, int panel) {
     int64_t row = int64_t{first} + n;
     auto matrix = source.weights.begin();
     while (row >= matrix->shape[0]) row -= matrix++->shape[0];
-    rows[n] = {matrix->data + row * shape_.inputs,
-               reinterpret_cast<const std::byte*>(matrix->scales) +
-                   row * shape_.groups() * kScaleBytes};
+    rows[n] = {
+        matrix->data + row * shape_.inputs,
+        reinterpret_cast<const std::byte*>(matrix->scales) + row * shape_.groups() * kScaleBytes};
   }
   pack_rows(rows, count, panel);
 }

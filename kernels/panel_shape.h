@@ -29,8 +29,8 @@ struct PanelShape {
   int64_t value_at(int n, int i) const {
     const int in_group = i % group;
     const int64_t line = int64_t{i / group} * steps() + in_group / kStepInputs;
-    return n / kPanelOutputs * panel_bytes() + line * kStepBytes +
-           n % kPanelOutputs * kStepInputs + in_group % kStepInputs;
+    return n / kPanelOutputs * panel_bytes() + line * kStepBytes + n % kPanelOutputs * kStepInputs +
+           in_group % kStepInputs;
   }
   int64_t scale_at(int n, int g) const {
     return n / kPanelOutputs * panel_scales() + g * kPanelOutputs + n % kPanelOutputs;

@@ -69,7 +69,8 @@ void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, floa
 // All of a tensor to fp32: value · scale where it is quantised.
 void convert_to_f32(const HostTensor& source, float* out);
 
-// Scale `index` of a quantised tensor, as they are stored. A file promises no alignment, so it is copied out.
+// Scale `index` of a quantised tensor, as they are stored. A file promises no alignment, so it is
+// copied out.
 float scale_of(const HostTensor& source, int64_t index);
 
 // IEEE half precision and bfloat16, without instruction-set help; rounding is to nearest, even.

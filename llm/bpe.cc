@@ -3,28 +3,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "host/error.h"
-#include "llm/bpe_vocabulary.h"
 #include "llm/pair_merger.h"
 
 namespace ocelli::llm {
 namespace {
 
-std::unique_ptr<const BpeAlphabet> alphabet_of(const BpeFiles& files,
-                                               const BpeVocabulary& vocabulary) {
-  if (!files.llama) return std::make_unique<ByteAlphabet>(vocabulary.byte_ids());
-  return std::make_unique<LlamaAlphabet>(*files.llama, vocabulary.characters());
-}
-
-// The id of the token `name`, or of `otherwise` when the files name none; -1 when that is missing.
-int32_t named_id(const BpeFiles& files, const BpeVocabulary& vocabulary, const std::string& name,
-                 std::string_view otherwise, std::string_view purpose) {
-  const int32_t id = vocabulary.id_of(name.empty() ? otherwise : name);
-  if (id < 0 && !name.empty()) {
-    host::fail("{}: the token that {}, \"{}\", is not in the vocabulary", files.where, purpose,
-               host::printable(name));
-  }
-  return id;
+std::unique_ptr<const BpeAlphabet> alphabet_of(BpeParts& parts) {
+  if (!parts.llama) return std::make_unique<ByteAlphabet>(parts.byte_ids);
+  return std::make_unique<LlamaAlphabet>(*parts.llama, std::move(parts.characters));
 }
 
 bool is_in(const std::vector<int32_t>& sorted, int32_t id) {
@@ -43,17 +29,13 @@ struct BpeTokenizer::Workspace {
   std::vector<int32_t> ids;  // the result
 };
 
-BpeTokenizer::BpeTokenizer(const BpeFiles& files) : BpeTokenizer(files, BpeVocabulary(files)) {
-}
-
-BpeTokenizer::BpeTokenizer(const BpeFiles& files, const BpeVocabulary& vocabulary)
-    : tokens_(vocabulary.token_bytes()),
-      merges_(vocabulary.merges()),
-      alphabet_(alphabet_of(files, vocabulary)) {
-  collect_added(vocabulary.added());
-  if (files.llama) bos_ = named_id(files, vocabulary, files.bos, kLlamaBos, "begins a text");
-  eos_ = named_id(files, vocabulary, files.eos, files.llama ? kLlamaEos : kDefaultSpecial,
-                  "ends an answer");
+BpeTokenizer::BpeTokenizer(BpeParts parts)
+    : tokens_(std::move(parts.tokens)),
+      merges_(std::move(parts.merges)),
+      alphabet_(alphabet_of(parts)),
+      bos_(parts.bos),
+      eos_(parts.eos) {
+  collect_added(parts.added);
 }
 
 void BpeTokenizer::collect_added(const std::vector<AddedToken>& added) {

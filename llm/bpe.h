@@ -13,20 +13,20 @@
 #include "llm/added_tokens.h"
 #include "llm/bpe_alphabet.h"
 #include "llm/bpe_files.h"
+#include "llm/bpe_parts.h"
 #include "llm/merge_table.h"
 #include "llm/token_bytes.h"
 #include "llm/tokenizer.h"
 
 namespace ocelli::llm {
 
-class BpeVocabulary;
-
 class BpeTokenizer final : public Tokenizer {
  public:
   // Throws host::Error, naming `files.where`, when ids or tokens are given twice, a merge names a
   // token that the vocabulary lacks, one of Llama's kind lacks a byte's, or the token that begins
   // or ends a text is named and missing.
-  explicit BpeTokenizer(const BpeFiles& files);
+  explicit BpeTokenizer(const BpeFiles& files) : BpeTokenizer(make_bpe_parts(files)) {}
+  explicit BpeTokenizer(BpeParts parts);
 
   std::vector<int32_t> encode(std::string_view text, SpecialTokens special) const override;
   std::string_view token_bytes(int32_t id) const override { return tokens_[id]; }
@@ -38,8 +38,6 @@ class BpeTokenizer final : public Tokenizer {
 
  private:
   struct Workspace;
-
-  BpeTokenizer(const BpeFiles& files, const BpeVocabulary& vocabulary);
 
   bool adds_space_after(int32_t previous) const override;
 

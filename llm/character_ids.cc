@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "host/error.h"
@@ -40,6 +41,14 @@ std::string_view bytes_of_token(std::string_view text) {
 
 void CharacterIds::add(std::string_view text, int32_t id) {
   if (!text.empty() && host::utf8_length(text) == text.size()) ids_.try_emplace(packed(text), id);
+}
+
+std::vector<CharacterIds::Character> CharacterIds::characters() const {
+  std::vector<Character> all;
+  all.reserve(ids_.size());
+  for (const auto& [bytes, id] : ids_) all.push_back({bytes, id});
+  std::ranges::sort(all, {}, &Character::bytes);
+  return all;
 }
 
 void CharacterIds::append(std::string_view text, std::vector<int32_t>& ids) const {

@@ -24,6 +24,16 @@ class CharacterIds {
   // `byte_ids`: the token of each byte.
   explicit CharacterIds(const std::array<int32_t, 256>& byte_ids) : byte_ids_(byte_ids) {}
 
+  // A character's bytes, the first lowest, and its id.
+  struct Character {
+    uint32_t bytes;
+    int32_t id;
+  };
+  // All characters, in the order of their bytes.
+  std::vector<Character> characters() const;
+  void add(const Character& character) { ids_.try_emplace(character.bytes, character.id); }
+  const std::array<int32_t, 256>& byte_ids() const { return byte_ids_; }
+
   // Gives the text of a token its id, if it is one character; of several ids the first stays.
   void add(std::string_view text, int32_t id);
 

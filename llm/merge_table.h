@@ -31,6 +31,9 @@ class MergeTable {
   uint32_t rank(int32_t left, int32_t right) const { return slots_[place(left, right)]; }
   int32_t result(uint32_t rank) const { return merges_[rank].result; }
 
+  // All, by rank.
+  const std::vector<Merge>& merges() const { return merges_; }
+
   static constexpr uint32_t kNone = ~uint32_t{0};
 
  private:

@@ -4,12 +4,18 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ocelli::llm {
 
 class TokenBytes {
  public:
+  TokenBytes() = default;
+  // All bytes, and where each token's end; they ascend, and the last is the number of bytes.
+  TokenBytes(std::string bytes, std::vector<uint32_t> ends)
+      : bytes_(std::move(bytes)), ends_(std::move(ends)) {}
+
   void reserve(size_t tokens, size_t bytes) {
     ends_.reserve(tokens);
     bytes_.reserve(bytes);
@@ -27,6 +33,9 @@ class TokenBytes {
     const uint32_t begin = id == 0 ? 0 : ends_[id - 1];
     return std::string_view(bytes_).substr(begin, ends_[id] - begin);
   }
+
+  const std::string& bytes() const { return bytes_; }
+  const std::vector<uint32_t>& ends() const { return ends_; }
 
   int size() const { return static_cast<int>(ends_.size()); }
 

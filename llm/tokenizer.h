@@ -75,4 +75,18 @@ class Tokenizer {
 // of a kind that is not supported.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
+// A vocabulary as a packed model keeps it: "bpe" in the form of llm/bpe_parts.h, "sentencepiece" a
+// tokenizer.model and "llama2c" a tokenizer.bin as they are.
+struct PackedTokenizer {
+  std::string kind;
+  std::string bytes;
+};
+
+// What load_tokenizer() would load from `path`. Throws host::Error as that does.
+PackedTokenizer pack_tokenizer(const std::filesystem::path& path);
+// Throws host::Error that begins with `where` when `bytes` are no vocabulary of this kind.
+std::unique_ptr<Tokenizer> unpack_tokenizer(const std::string& kind,
+                                            std::span<const std::byte> bytes,
+                                            const std::string& where);
+
 }  // namespace ocelli::llm

@@ -40,8 +40,12 @@ class CpuLinear : public LinearWeights {
     int outputs;
   };
   struct Int8Part {
+    // Yet to be packed, or panels where they stand.
+    explicit Int8Part(const PanelShape& shape) : weight(shape) {}
+    Int8Part(const PanelShape& shape, const HostTensor& panels, int first)
+        : weight(shape, panels.data, panels.scales), first_output(first) {}
     PackedInt8 weight;
-    int first_output;
+    int first_output = 0;
   };
 
   CpuLinear(const KernelTable& table, const LinearSource& source, int output_count)
@@ -51,7 +55,7 @@ class CpuLinear : public LinearWeights {
     } else if (source.weights[0].layout == Layout::kPanels) {
       add_panels(source);
     } else {
-      int8_parts.push_back({PackedInt8({outputs, inputs, source.weights[0].group}), 0});
+      int8_parts.emplace_back(PanelShape{outputs, inputs, source.weights[0].group});
     }
     if (!source.biases.empty()) bias_.resize(output_count);
     float* bias = bias_.data();
@@ -93,7 +97,7 @@ class CpuLinear : public LinearWeights {
         }
         shape.outputs += static_cast<int>(next.shape[0]);
       }
-      int8_parts.push_back({PackedInt8(shape, start.data, start.scales), first});
+      int8_parts.emplace_back(shape, start, first);
       first += shape.outputs;
     }
   }

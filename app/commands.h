@@ -10,6 +10,7 @@ void add_bench(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_perplexity(CLI::App& program);
+void add_quantize(CLI::App& program);
 void add_story(CLI::App& program);
 void add_tokenize(CLI::App& program);
 

@@ -32,7 +32,7 @@ struct Inspection {
 
 Inspection inspect(const std::filesystem::path& path) {
   Inspection found{open_model(path), 0, {}, ""};
-  found.tokens = llm::load_tokenizer(found.model.tokenizer)->size();
+  found.tokens = found.model.load_tokenizer()->size();
   kernels::TensorReader reader(found.model.checkpoint);
   read_weights(reader, found.model.config);
   try {
@@ -42,6 +42,13 @@ Inspection inspect(const std::filesystem::path& path) {
   }
   for (const std::string& name : reader.unused()) found.unused.insert(name);
   return found;
+}
+
+void verify(const kernels::Checkpoint& checkpoint) {
+  if (const kernels::PackedContents* packed = checkpoint.packed()) {
+    packed->require_intact(checkpoint.path().string());
+  }
+  checkpoint.require_finite();
 }
 
 json vision_json(const VisionConfig& vision) {
@@ -140,7 +147,7 @@ std::string to_text(const Inspection& found, const json& object) {
 
 void run_inspect(const InspectOptions& options) {
   const Inspection found = inspect(find_model(options.model));
-  if (options.verify) found.model.checkpoint.require_finite();
+  if (options.verify) verify(found.model.checkpoint);
   const json object = to_json(found);
   print(options.as_json ? json_line(object) : to_text(found, object));
   if (!found.problems.empty()) throw host::Error(found.problems);
@@ -154,7 +161,7 @@ void add_inspect(CLI::App& program) {
   command->add_option("model", options->model,
                       "Model: file or directory (default: $OCELLI_MODEL, else the bundled demo)");
   command->add_flag("--json", options->as_json, "Print one JSON object");
-  command->add_flag("--verify", options->verify, "Read every weight and refuse NaN and infinity");
+  command->add_flag("--verify", options->verify, "Read every weight, compare checksums, refuse NaN and infinity");
   command->callback([options] { run_inspect(*options); });
 }
 

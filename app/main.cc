@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   ocelli::app::add_eval(program);
   ocelli::app::add_perplexity(program);
   ocelli::app::add_bench(program);
+  ocelli::app::add_quantize(program);
   ocelli::app::add_inspect(program);
   ocelli::app::add_tokenize(program);
   try {

@@ -5,6 +5,7 @@
 
 #include "host/error.h"
 #include "host/json.h"
+#include "host/mapped_file.h"
 
 namespace ocelli::app {
 
@@ -106,6 +107,13 @@ ModelConfig parse_older_tinyllava(const JsonObject& json) {
   return config;
 }
 
+// A config.json's text may be as long as host::read_json takes it.
+std::string read_text(const fs::path& path) {
+  const host::MappedFile file(path);
+  const auto bytes = file.bytes();
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 OpenedModel open_directory(const fs::path& directory) {
   const fs::path path = directory / "config.json";
   ModelConfig config = ModelConfig::parse(JsonObject(host::read_json(path), path.string()));
@@ -120,7 +128,25 @@ OpenedModel open_directory(const fs::path& directory) {
     checkpoint.rename_prefix("model.", std::string(kLanguageModel) + "model.");
     checkpoint.rename_prefix("lm_head.", std::string(kLanguageModel) + "lm_head.");
   }
-  return {std::move(config), std::move(checkpoint), directory, directory};
+  return {std::move(config), std::move(checkpoint), directory, directory, read_text(path)};
+}
+
+OpenedModel open_packed(const fs::path& path) {
+  kernels::Checkpoint checkpoint = kernels::Checkpoint::open(path);
+  if (checkpoint.packed() == nullptr) {
+    host::fail(
+        "{}: is a safetensors file but not a packed model, which holds everything: name the "
+        "directory it belongs to",
+        path.string());
+  }
+  const std::string where = path.string() + ": its config";
+  std::string text = checkpoint.packed()->config;
+  ModelConfig config = ModelConfig::parse(JsonObject(host::parse_json(text, where), where));
+  return {std::move(config), std::move(checkpoint), path, {}, std::move(text)};
+}
+
+bool is_safetensors_file(const fs::path& path) {
+  return kernels::looks_like_safetensors(host::MappedFile(path).bytes());
 }
 
 OpenedModel open_llama2c_file(const fs::path& path) {
@@ -129,8 +155,8 @@ OpenedModel open_llama2c_file(const fs::path& path) {
   config.model_type = kLlama2c;
   config.text = llm::Llama2Config::from_llama2c(file.header);
   config.context = file.header.seq_len;
-  return {std::move(config), std::move(file.checkpoint), path,
-          path.parent_path() / "tokenizer.bin"};
+  return {std::move(config), std::move(file.checkpoint), path, path.parent_path() / "tokenizer.bin",
+          ""};
 }
 
 // A file or folder of the bundle: beside the installed program, or in the source tree.
@@ -148,7 +174,23 @@ fs::path find_bundled(const fs::path& name) {
 
 OpenedModel open_model(const fs::path& path) {
   std::error_code ignored;  // whatever is wrong will be said by who opens it
-  return fs::is_directory(path, ignored) ? open_directory(path) : open_llama2c_file(path);
+  if (fs::is_directory(path, ignored)) return open_directory(path);
+  return is_safetensors_file(path) ? open_packed(path) : open_llama2c_file(path);
+}
+
+std::unique_ptr<llm::Tokenizer> OpenedModel::load_tokenizer() const {
+  if (!packed()) return llm::load_tokenizer(tokenizer);
+  const kernels::PackedContents& contents = *checkpoint.packed();
+  return llm::unpack_tokenizer(contents.tokenizer_kind, contents.tokenizer, path.string());
+}
+
+std::unique_ptr<llm::Tokenizer> load_vocabulary(const fs::path& path) {
+  std::error_code ignored;  // whatever is wrong will be said by who reads it
+  if (fs::is_regular_file(path, ignored) && fs::file_size(path, ignored) > 0 &&
+      is_safetensors_file(path)) {
+    return open_packed(path).load_tokenizer();
+  }
+  return llm::load_tokenizer(path);
 }
 
 int ModelConfig::vocab_size() const {
@@ -217,8 +259,8 @@ fs::path find_model(const std::string& argument, BundledModel bundled) {
     std::error_code ignored;  // whatever keeps us from looking, there is no model to be read
     if (fs::exists(chosen, ignored)) return chosen;
     host::fail(
-        "{}: there is no such model (wanted: a directory with config.json and *.safetensors, or a "
-        "file of llama2.c)",
+        "{}: there is no such model (wanted: a directory with config.json and *.safetensors, a "
+        "packed model or a file of llama2.c)",
         host::printable(chosen, 200));
   }
   const fs::path found = find_bundled(stories ? "stories/stories.bin" : "demo");

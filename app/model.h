@@ -13,6 +13,7 @@
 #include "kernels/checkpoint.h"
 #include "llm/llama2.h"
 #include "llm/phi2.h"
+#include "llm/tokenizer.h"
 #include "vision/siglip.h"
 
 namespace ocelli::app {
@@ -67,13 +68,21 @@ struct OpenedModel {
   ModelConfig config;
   kernels::Checkpoint checkpoint;
   std::filesystem::path path;
-  std::filesystem::path tokenizer;  // what llm::load_tokenizer reads
+  std::filesystem::path tokenizer;  // what llm::load_tokenizer reads; empty: it is in the file
+  std::string config_text;          // of config.json; empty for a file of llama2.c
+
+  bool packed() const { return checkpoint.packed() != nullptr && tokenizer.empty(); }
+  // The model's own vocabulary. Throws host::Error as llm::load_tokenizer does.
+  std::unique_ptr<llm::Tokenizer> load_tokenizer() const;
 };
 
 // Opens a directory with config.json, a vocabulary and *.safetensors (older LLaVA names become
-// today's), or a file of llama2.c with tokenizer.bin beside it. Throws host::Error naming what is
-// missing or wrong.
+// today's), a file of llama2.c with tokenizer.bin beside it, or a packed model. Throws host::Error
+// naming what is missing or wrong.
 OpenedModel open_model(const std::filesystem::path& path);
+
+// A vocabulary by itself: of a packed model, or what llm::load_tokenizer reads.
+std::unique_ptr<llm::Tokenizer> load_vocabulary(const std::filesystem::path& path);
 
 // Finds every tensor that the model needs; the caller's reader.finish() throws for all that are
 // missing or misshapen.

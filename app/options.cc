@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 
+#include "app/model_cache.h"
 #include "app/terminal.h"
 #include "host/error.h"
 
@@ -17,13 +18,20 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option(
       "-m,--model", model,
       bundled == BundledModel::kDemo
-          ? "Directory of the model (default: $OCELLI_MODEL, else the bundled demo)"
+          ? "Model: file or directory (default: $OCELLI_MODEL, else the bundled demo)"
           : "Model: file or directory (default: $OCELLI_STORY_MODEL, else the bundled one)");
   command.add_option("--backend", pipeline.backend.name, "Machine to compute on")
       ->check(CLI::IsMember(kernels::backend_names()))
       ->capture_default_str();
   command.add_option("--threads", pipeline.backend.threads, "Threads (default: every core)")
       ->check(CLI::Range(1, 1024));
+  command
+      .add_option("--weights", weights,
+                  "file: as the model's files have them; int8: packed on first use")
+      ->check(CLI::IsMember({"file", "int8"}))
+      ->capture_default_str();
+  command.add_flag("--no-cache", no_cache,
+                   "Under --weights int8: pack into memory, not into $XDG_CACHE_HOME/ocelli");
   command.add_option("--kv-cache", kv, "Precision of keys and values")
       ->check(CLI::IsMember({"f32", "f16"}))
       ->capture_default_str();
@@ -48,12 +56,21 @@ Pipeline ModelOptions::open(int sequences) {
   pipeline.trace = !trace.empty();
   pipeline.sequences = sequences;
   pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
-  Pipeline opened(find_model(model, bundled), pipeline);
+  std::filesystem::path path = find_model(model, bundled);
+  if (weights == "int8") path = choose_weights(path);
+  Pipeline opened(path, pipeline);
   if (bundled == BundledModel::kDemo && opened.config().model_type == kLlama2c) {
     throw UsageError("a model of llama2.c answers no questions: it tells stories (ocelli story)");
   }
   if (!quiet && !opened.config().note.empty()) note(host::printable(opened.config().note, 400));
   return opened;
+}
+
+std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& path) {
+  pipeline.pack.emplace();
+  pipeline.pack->tokenizer = pipeline.tokenizer;
+  if (no_cache || open_model(path).packed()) return path;
+  return cached_model(path, {*pipeline.pack, pipeline.backend.threads, quiet}).value_or(path);
 }
 
 void ModelOptions::finish(const Pipeline& opened) const {

@@ -14,10 +14,13 @@ struct ModelOptions {
   PipelineOptions pipeline;
   std::string trace;
   std::string kv = "f32";
+  std::string weights = "file";
+  bool no_cache = false;
   bool quiet = false;
   BundledModel bundled = BundledModel::kDemo;
 
-  // Adds -m, --backend, --threads, --check, --trace, --kv-cache and --quiet to `command`.
+  // Adds -m, --weights, --no-cache, --backend, --threads, --check, --trace, --kv-cache and --quiet
+  // to `command`.
   void add_to(CLI::App& command);
   // Adds --system, for models that converse.
   void add_system_to(CLI::App& command);
@@ -28,6 +31,11 @@ struct ModelOptions {
   Pipeline open(int sequences);
   // Writes the trace, when one was asked for.
   void finish(const Pipeline& pipeline) const;
+
+ private:
+  // What is loaded for the model at `path` under --weights int8: its packed form, in a file or in
+  // memory.
+  std::filesystem::path choose_weights(const std::filesystem::path& path);
 };
 
 // How pictures are read, and how many questions are in the engine at once.

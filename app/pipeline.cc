@@ -36,7 +36,7 @@ std::unique_ptr<kernels::Ops> make_ops(const PipelineOptions& options) {
 
 Pipeline::Pipeline(const std::filesystem::path& path, const PipelineOptions& options)
     : model_(open_model(path)),
-      tokenizer_(llm::load_tokenizer(options.tokenizer.value_or(model_.tokenizer))),
+      tokenizer_(options.tokenizer ? load_vocabulary(*options.tokenizer) : model_.load_tokenizer()),
       prompts_(*tokenizer_, options.system) {
   load(options);
   load_ms_ = watch_.elapsed_ms();
@@ -56,6 +56,11 @@ void Pipeline::load(const PipelineOptions& options) {
   reader.finish();
   used_tensors_ = reader.used();
 
+  if (options.pack && model_.checkpoint.packed() == nullptr) {
+    const int threads = options.backend.threads;
+    host::ThreadPool pool(threads > 0 ? threads : host::available_processors());
+    pack_in_memory(weights, *options.pack, pool, packed_);
+  }
   ops_ = make_ops(options);
   if (options.trace) {
     auto profiled = kernels::make_profiled_ops(std::move(ops_));

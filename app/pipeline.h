@@ -1,6 +1,7 @@
 // Image → patches → SigLIP → connector → fused embeddings → decoder → text.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <set>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "app/model.h"
+#include "app/pack_model.h"
 #include "app/stopwatch.h"
 #include "kernels/backend.h"
 #include "kernels/profiled_ops.h"
@@ -23,6 +25,7 @@ struct PipelineOptions {
   bool check = false;  // compare every operation with the reference backend
   bool trace = false;  // record every operation
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
+  std::optional<PackSettings> pack;                // make a model int8 that is not packed
   int sequences = 1;                               // answered at once
   int scored_rows = 0;  // rows whose logits are wanted at once, where that is more
   kernels::DType kv_dtype = kernels::DType::kF32;
@@ -73,6 +76,7 @@ class Pipeline {
 
   Stopwatch watch_;  // first, so that everything below is timed
   OpenedModel model_;
+  std::deque<kernels::PackedStack> packed_;  // under options.pack: the weights
   std::unique_ptr<llm::Tokenizer> tokenizer_;
   llm::PromptTemplate prompts_;
   std::unique_ptr<kernels::Ops> ops_;

@@ -156,6 +156,9 @@ void check(StoryCommand& command) {
   if (command.model.pipeline.backend.name != "cpu" || command.model.kv != "f32") {
     throw UsageError("--exact computes as llama2.c does: on the cpu, with --kv-cache f32");
   }
+  if (command.model.weights != "file") {
+    throw UsageError("--exact computes with the weights as the file has them, not with --weights");
+  }
   command.model.pipeline.backend.isa = "llama2c";
   command.story.as_llama2c = true;
 }

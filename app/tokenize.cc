@@ -45,7 +45,7 @@ std::vector<int32_t> parse_ids(const std::string& text) {
 void run_tokenize(const TokenizeOptions& options) {
   const std::filesystem::path path =
       options.tokenizer.empty() ? find_model("") : std::filesystem::path(options.tokenizer);
-  const std::unique_ptr<llm::Tokenizer> tokenizer = llm::load_tokenizer(path);
+  const std::unique_ptr<llm::Tokenizer> tokenizer = load_vocabulary(path);
   const std::string text = options.text == "-" ? read_stdin() : options.text;
   if (options.decode) {
     const std::vector<int32_t> ids = parse_ids(text);

@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
-#include <optional>
+#include <unordered_map>
 #include <utility>
 
 #include "host/error.h"
@@ -84,29 +84,33 @@ std::string take_text(std::map<std::string, std::string>& metadata, const std::s
   return text;
 }
 
-// The shape and group that `matrix` has in "ocelli.int8"; sizes within reason, the group a divisor.
+// The shape and group of the matrix `name` by "ocelli.int8": sizes within reason, the group a
+// divisor.
 Quantised parse_quantised(const std::string& name, const json& value, const std::string& where) {
-  const host::JsonObject object(value,
-                                fmt::format("{}: {} in {}", where, quoted(name), kQuantisedKey));
+  const auto refuse = [&] {
+    fail("{}: \"{}\" has no shape of a matrix and group that divides its rows for {}: {}", where,
+         kQuantisedKey, quoted(name), printable(value.dump(), 200));
+  };
+  const auto size_of = [&](const json& size, int largest) {
+    if (!size.is_number_integer() || size < 1 || size > largest) refuse();
+    return size.get<int>();
+  };
+  const auto shape = value.find("shape");
+  const auto group = value.find("group");
+  if (!value.is_object() || shape == value.end() || group == value.end() || !shape->is_array() ||
+      shape->size() < 2 || shape->size() > kMaxSafetensorsRank) {
+    refuse();
+  }
   Quantised matrix;
   matrix.name = name;
-  matrix.group = object.integer("group", std::nullopt, 1, kLargestGroup);
-  const auto shape = value.find("shape");
+  matrix.group = size_of(*group, kLargestGroup);
   int64_t inputs = 1;
-  bool sound = shape != value.end() && shape->is_array() && shape->size() >= 2 &&
-               shape->size() <= kMaxSafetensorsRank;
-  for (size_t i = 0; sound && i < shape->size(); ++i) {
-    const json& size = (*shape)[i];
-    sound = size.is_number_integer() && size >= 1 && size <= kLargestSide;
-    if (!sound) break;
-    matrix.shape.push_back(size.get<int64_t>());
-    if (i > 0) inputs *= matrix.shape.back();
-    sound = inputs <= kLargestSide;
+  for (const json& size : *shape) {
+    matrix.shape.push_back(size_of(size, kLargestSide));
+    if (matrix.shape.size() > 1) inputs *= matrix.shape.back();
+    if (inputs > kLargestSide) refuse();
   }
-  if (!sound) fail("{} has no shape of a matrix: {}", object.where(), printable(value.dump(), 100));
-  if (inputs % matrix.group != 0) {
-    fail("{}: groups of {} do not divide rows of {}", object.where(), matrix.group, inputs);
-  }
+  if (inputs % matrix.group != 0) refuse();
   return matrix;
 }
 
@@ -114,6 +118,7 @@ Quantised parse_quantised(const std::string& name, const json& value, const std:
 class Tensors {
  public:
   Tensors(std::vector<HostTensor> tensors, std::string where) : where_(std::move(where)) {
+    by_name_.reserve(tensors.size());
     for (HostTensor& tensor : tensors) {
       const std::string name = tensor.name;
       by_name_.emplace(name, std::move(tensor));
@@ -155,7 +160,7 @@ class Tensors {
 
  private:
   std::string where_;
-  std::map<std::string, HostTensor> by_name_;
+  std::unordered_map<std::string, HostTensor> by_name_;
 };
 
 HostTensor take_matrix(const Quantised& matrix, Tensors& tensors) {
@@ -197,10 +202,10 @@ std::vector<PackedContents::Checked> read_checksums(const std::vector<HostTensor
          kernels::name(sums.dtype), shape_text(sums.shape), tensors.size());
   }
   std::vector<PackedContents::Checked> checked;
-  checked.push_back({"the header", file.first(tensors.front().data - file.data()), 0});
+  checked.push_back({"", file.first(tensors.front().data - file.data()), 0});
   for (size_t i = 0; i + 1 < tensors.size(); ++i) {
     checked.push_back(
-        {quoted(tensors[i].name), {tensors[i].data, static_cast<size_t>(tensors[i].bytes())}, 0});
+        {tensors[i].name, {tensors[i].data, static_cast<size_t>(tensors[i].bytes())}, 0});
   }
   for (size_t i = 0; i < checked.size(); ++i) {
     std::memcpy(&checked[i].checksum, sums.data + i * sizeof(uint64_t), sizeof(uint64_t));
@@ -238,7 +243,8 @@ void PackedContents::require_intact(const std::string& where) const {
   size_t damaged = 0;
   for (const Checked& part : checked) {
     if (checksum_of(part.bytes) == part.checksum || ++damaged > kMaxDamagedNamed) continue;
-    named += (damaged == 1 ? "" : ", ") + part.name;
+    named += damaged == 1 ? "" : ", ";
+    named += part.name.empty() ? "the header" : quoted(part.name);
   }
   if (damaged == 0) return;
   if (damaged > kMaxDamagedNamed) named += fmt::format(" and {} more", damaged - kMaxDamagedNamed);

@@ -32,7 +32,7 @@ struct PackedContents {
   std::span<const std::byte> tokenizer;
   // A stretch of the file and what its checksum should be: the header, then every tensor.
   struct Checked {
-    std::string name;
+    std::string name;  // of the tensor; empty: the header
     std::span<const std::byte> bytes;
     uint64_t checksum = 0;
   };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/error.h"
+#include "host/utf8.h"
 #include "llm/bpe_vocabulary.h"
 
 namespace ocelli::llm {
@@ -221,7 +222,9 @@ BpeParts unpack_bpe(std::span<const std::byte> bytes, const std::string& where) 
     AddedHead added;
     reader.take(&added, 1);
     const std::string text = reader.take_text(added.bytes);
-    reader.require(is_id(added.id) && !text.empty() && added.flags <= (kSpecial | kNormalized),
+    // Text is cut at added tokens, and what is left must be whole characters.
+    const bool is_text = !text.empty() && host::utf8_fault(text) == std::string::npos;
+    reader.require(is_id(added.id) && is_text && added.flags <= (kSpecial | kNormalized),
                    "an added token");
     parts.added.push_back(
         {text, added.id, (added.flags & kSpecial) != 0, (added.flags & kNormalized) != 0});

@@ -1,11 +1,10 @@
 #include "kernels/cpu/cpu_ops.h"
 
-#include <algorithm>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 #include "host/thread_pool.h"
+#include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_linear.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/tasks.h"
@@ -15,14 +14,10 @@
 namespace ocelli::kernels {
 namespace {
 
-using cpu::AttentionBlock;
 using cpu::KernelTable;
 using cpu::Rows;
 using cpu::rows_of;
 using cpu::shifted;
-
-// Multiplications below which a second thread costs more than it brings.
-constexpr int64_t kSmallProduct = 40'000;
 
 class CpuOps : public HostOps {
  public:
@@ -30,7 +25,7 @@ class CpuOps : public HostOps {
       : table_(cpu::select_table(options.isa)),
         pool_(options.threads > 0 ? options.threads : host::available_processors()),
         linear_(table_, pool_),
-        scores_(pool_.size()) {}
+        attention_(table_, pool_) {}
 
   const char* name() const override { return "cpu"; }
 
@@ -122,32 +117,7 @@ class CpuOps : public HostOps {
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
     check_attention({q, keys, values, out}, shape, segments);
-    grow_scores(shape.capacity);
-    for (const Segment& segment : segments) {
-      const int blocks = cpu::ceil_div(segment.rows, cpu::kAttentionRows);
-      const int visible = segment.past + segment.rows;
-      const auto task = [&](int index, int thread) {
-        const int head = index % shape.heads;
-        const int row = index / shape.heads * cpu::kAttentionRows;
-        const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-        const int64_t kv_row = segment.sequence * int64_t{shape.capacity};
-        AttentionBlock block;
-        block.q = shifted(rows_of(q), segment.first_row + row, head * shape.head_dim);
-        block.keys = shifted(rows_of(keys), kv_row, kv_col);
-        block.values = shifted(rows_of(values), kv_row, kv_col);
-        block.out = shifted(rows_of(out), segment.first_row + row, head * shape.head_dim);
-        block.scores = scores_[thread].get();
-        block.rows = std::min(cpu::kAttentionRows, segment.rows - row);
-        block.head_dim = shape.head_dim;
-        block.first_visible = shape.causal ? segment.past + row + 1 : visible;
-        block.visible_step = shape.causal ? 1 : 0;
-        block.scale = shape.scale;
-        table_.attention(block);
-      };
-      // Blocks of one head follow one another badly for the cache but well for balance.
-      const int64_t products = int64_t{segment.rows} * visible * q.cols;
-      cpu::each_task(pool_, blocks * shape.heads, products < kSmallProduct, task);
-    }
+    attention_.run({q, keys, values, out}, shape, segments);
   }
 
   void add(const Tensor& x, const Tensor& out) override {
@@ -158,16 +128,6 @@ class CpuOps : public HostOps {
   }
 
  private:
-  // Makes room for the scores of a sequence of `capacity` keys. A model's capacity stays the same,
-  // so that only its first attention allocates.
-  void grow_scores(int capacity) {
-    if (capacity <= scores_capacity_) return;
-    for (std::unique_ptr<float[]>& scores : scores_) {
-      scores = std::make_unique_for_overwrite<float[]>(int64_t{capacity} * cpu::kAttentionRows);
-    }
-    scores_capacity_ = capacity;
-  }
-
   template <typename Body>
   void each_row(int rows, int cols, const Body& body) {
     cpu::each_row(pool_, rows, cols, body);
@@ -176,9 +136,7 @@ class CpuOps : public HostOps {
   const KernelTable& table_;
   host::ThreadPool pool_;
   cpu::LinearEngine linear_;
-  // Per thread: the scores of one AttentionBlock, for as many keys as scores_capacity_.
-  std::vector<std::unique_ptr<float[]>> scores_;
-  int scores_capacity_ = 0;
+  cpu::AttentionEngine attention_;
 };
 
 }  // namespace

@@ -76,19 +76,53 @@ struct Int8Functions {
   void (*linear)(const Int8Block& block);
 };
 
-// One head of attention for `rows` consecutive queries of one sequence.
+// Attention merges the softmaxes of as many keys at a time, counted from position 0 on.
+inline constexpr int kKeyBlock = 128;
+// At most this many queries may share an AttentionBlock.
+inline constexpr int kAttentionRows = 128;
+// Up to here queries are computed one by one: packing the keys would cost more than it brings.
+inline constexpr int kFewQueries = 6;
+// So many queries more than there are may be computed to fill up tiles.
+inline constexpr int kAttentionPadding = 16;
+
+// One head of attention for `rows` consecutive queries of one sequence, or for as many query heads
+// of one token that share their keys.
 struct AttentionBlock {
   Rows q;                   // [rows, head_dim]
   Rows keys;                // [visible, head_dim], fp32 or fp16
   Rows values;              // likewise
   Rows out;                 // [rows, head_dim]
-  float* scores = nullptr;  // scratch, rows · (last query's visible) floats
+  float* scores = nullptr;  // scratch, 64-byte aligned: attention_scratch() floats
+  float* parts = nullptr;   // [blocks of visible keys][rows][part_floats()], where split into parts
   int rows = 0;
   int head_dim = 0;
   int first_visible = 0;  // keys that query 0 sees
   int visible_step = 0;   // how many more each later query sees: 1 when causal, else 0
   float scale = 0;
 };
+
+// head_dim in whole vectors of any instruction set.
+[[gnu::always_inline]] constexpr int padded_head(int head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+
+// Of a part of attention for one query, a block of keys: the largest score, the sum of the
+// softmax's numerators, and from here on the values weighted with those.
+inline constexpr int kPartHeader = 16;
+[[gnu::always_inline]] constexpr int64_t part_floats(int head_dim) {
+  return kPartHeader + padded_head(head_dim);
+}
+
+// The floats that AttentionBlock::scores has to have for any block over `capacity` keys: scores of
+// one query with all keys, parts for few queries, or rows of q, out and scores with a packed block.
+[[gnu::always_inline]] constexpr int64_t attention_scratch(int head_dim, int capacity) {
+  const int64_t parts = (int64_t{capacity} / kKeyBlock + 1) * kFewQueries * part_floats(head_dim);
+  const int64_t rows = kAttentionRows + kAttentionPadding;
+  const int64_t tiles = rows * (2 * int64_t{padded_head(head_dim)} + kKeyBlock) +
+                        (2 * kKeyBlock + 16) * int64_t{padded_head(head_dim)};
+  const int64_t most = parts > tiles ? parts : tiles;
+  return most > capacity ? most : capacity;
+}
 
 struct KernelTable {
   const char* isa;
@@ -106,10 +140,11 @@ struct KernelTable {
   void (*to_f32)(DType dtype, const std::byte* x, int n, float* out);
   void (*to_f16)(const float* x, int n, uint16_t* out);
   Int8Functions int8;
+  // `attention` for at most kFewQueries queries in two steps: one block of keys into block.parts,
+  // in any order, by any thread; and all of the parts into block.out. Null: there is no such split.
+  void (*attention_part)(const AttentionBlock& block, int index) = nullptr;
+  void (*attention_finish)(const AttentionBlock& block) = nullptr;
 };
-
-// At most this many queries may share an AttentionBlock.
-inline constexpr int kAttentionRows = 4;
 
 // The instruction sets compiled in that this machine can run, slowest first.
 const std::vector<const KernelTable*>& supported_tables();

@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <random>
@@ -17,6 +18,8 @@
 
 #include "host/thread_pool.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/isa/limits.h"
+#include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -181,18 +184,62 @@ void rope(benchmark::State& state) {
 }
 BENCHMARK(rope)->UseRealTime();
 
-// With its softmax, over `past` positions.
+// With its softmax, of `rows` rows after `past` positions. "bytes" are those of the keys and values
+// once; "ops" are two a multiply-add of q·kᵀ and of the weighted values, of visible keys alone.
+// range: rows, past, heads, head_dim, causal, fp16
 void attention(benchmark::State& state) {
-  const int past = static_cast<int>(state.range(0));
-  const Tensor q = random_tensor(1, kDim);
-  const Tensor keys = random_tensor(kContext, kDim);
-  const Tensor values = random_tensor(kContext, kDim);
-  const Tensor out = random_tensor(1, kDim);
-  const AttentionShape shape = {kHeads, kHeads, kHeadDim, 0.144F, true, kContext};
-  const std::vector<Segment> segments = {{0, 0, 1, past}};
-  for (auto _ : state) ops().attention(q, keys, values, shape, segments, out);
+  const int rows = static_cast<int>(state.range(0));
+  const int past = static_cast<int>(state.range(1));
+  const int heads = static_cast<int>(state.range(2));
+  const int head_dim = static_cast<int>(state.range(3));
+  const bool causal = state.range(4) != 0;
+  const DType dtype = state.range(5) != 0 ? DType::kF16 : DType::kF32;
+  const int cols = heads * head_dim;
+  const int visible = past + rows;
+  const int64_t bytes = int64_t{2} * visible * cols * bytes_per_element(dtype);
+  std::vector<Tensor> caches;
+  for (int i = 0; i < 2 * copies_of(bytes); ++i) {
+    caches.push_back(ops().tensor(visible, cols, dtype, Placement::kKeys));
+    ops().write(random_values(int64_t{visible} * cols), caches.back());
+  }
+  const Tensor q = random_tensor(rows, cols);
+  const Tensor out = random_tensor(rows, cols);
+  const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  const AttentionShape shape = {heads, heads, head_dim, scale, causal, visible};
+  const std::vector<Segment> segments = {{0, 0, rows, past}};
+  size_t next = 0;
+  for (auto _ : state) {
+    ops().attention(q, caches[next], caches[next + 1], shape, segments, out);
+    next = (next + 2) % caches.size();
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  const double keys = causal ? past + (rows + 1) / 2.0 : visible;
+  state.counters["ops"] =
+      benchmark::Counter(4.0 * rows * keys * cols, benchmark::Counter::kIsIterationInvariantRate);
 }
-BENCHMARK(attention)->ArgName("past")->UseRealTime()->Arg(0)->Arg(127)->Arg(255);
+
+void attention_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"rows", "past", "heads", "dim", "causal", "fp16"})->UseRealTime();
+  for (const int past : {0, 127, 255}) bench->Args({1, past, kHeads, kHeadDim, 1, 0});
+  for (const int fp16 : {0, 1}) {
+    bench->Args({1, 799, 32, 80, 1, fp16});  // Phi-2 decodes
+    bench->Args({1, 8191, 1, 80, 1, fp16});  // one head, which threads have to share by keys
+    bench->Args({770, 0, 32, 80, 1, fp16});  // Phi-2 reads an image and its question
+  }
+  bench->Args({729, 0, 16, 72, 0, 0});  // SigLIP
+}
+BENCHMARK(attention)->Apply(attention_shapes);
+
+// The machine's peak of fp32 multiply-adds in registers, of one thread.
+void f32_peak(benchmark::State& state) {
+  const char* isa = std::getenv("OCELLI_ISA");
+  const cpu::PeakLoop loop = cpu::limit_loops(cpu::select_table(isa ? isa : "").isa).f32;
+  int64_t operations = 0;
+  for (auto _ : state) operations += loop(100'000);
+  state.counters["ops"] =
+      benchmark::Counter(static_cast<double>(operations), benchmark::Counter::kIsRate);
+}
+BENCHMARK(f32_peak);
 
 // fc2(silu(fc1 x) · gate x) with its three matrices.
 void swiglu(benchmark::State& state) {

@@ -156,13 +156,42 @@ TEST_P(AttentionOps, ARowAloneHasTheBitsItHasInItsSegment) {
   }
 }
 
+// Pieces that a backend computes in one way, and others that it computes in another.
+TEST_P(AttentionOps, PrefillInPiecesOfAnySizeGivesTheSameBits) {
+  Random random(21);
+  for (const int head_dim : {5, 48, 72, 80}) {
+    const AttentionCase c =
+        random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = head_dim}, {{0, 300}});
+    const Matrix whole = run_attention(*ops, c);
+    for (const int piece : {1, 6, 7, 129}) {
+      // Of pieces of one row a few will do: those at the edges of what is computed together.
+      for (int row = 0; row < 300; row += piece == 1 ? 31 : piece) {
+        const int rows = std::min(piece, 300 - row);
+        AttentionCase part = c;
+        part.q = c.q.row_range(row, rows + kSpareRows);
+        part.segments = {{0, 0, rows, row}};
+        expect_same_bits(run_attention(*ops, part).row_range(0, rows), whole.row_range(row, rows));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// Many rows, one row, and one row of few heads, whose keys threads may share.
 TEST_P(AttentionOps, AnyNumberOfThreadsGivesTheSameBits) {
   if (GetParam().name != "cpu") GTEST_SKIP() << "only the CPU backend has threads";
   Random random(16);
   const std::unique_ptr<Ops> single = make_backend({"cpu", 1, GetParam().isa});
-  const AttentionCase c =
-      random_case(random, {.heads = 5, .kv_heads = 5, .head_dim = 31}, {{40, 30}, {7, 22}});
-  expect_same_bits(run_attention(*ops, c), run_attention(*single, c));
+  for (const AttentionCase& c :
+       {random_case(random, {.heads = 5, .kv_heads = 5, .head_dim = 31}, {{40, 30}, {7, 22}}),
+        random_case(random, {.heads = 6, .kv_heads = 3, .head_dim = 80}, {{400, 1}, {200, 1}}),
+        random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 72}, {{900, 1}}),
+        random_case(random, {.heads = 2, .kv_heads = 1, .head_dim = 20}, {{1000, 3}, {384, 1}}),
+        random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 72, .causal = false},
+                    {{0, 200}})}) {
+    expect_same_bits(run_attention(*ops, c), run_attention(*single, c));
+    expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
+  }
 }
 
 // A token whose key or value has overflowed spoils the rows that see it, and no earlier one.
@@ -181,6 +210,32 @@ TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRow) {
       if (!std::isnan(poison)) continue;
       for (int row = 5; row < 9; ++row) EXPECT_TRUE(std::isnan(found.at(row, 3))) << row;
     }
+  }
+}
+
+// The same among so many rows that a backend packs their keys.
+TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRowOfALongPrompt) {
+  Random random(22);
+  AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 24}, {{100, 90}});
+  const Matrix clean = run_attention(*ops, c);
+  for (const int row : {1, 27, 28, 45, 89}) {
+    AttentionCase spoilt = c;
+    spoilt.keys.at(100 + row, 9) = kNan;
+    spoilt.values.at(100 + row, 9) = kNan;
+    const Matrix found = run_attention(*ops, spoilt);
+    expect_same_bits(found.row_range(0, row), clean.row_range(0, row));
+    for (int later = row; later < 90; ++later) EXPECT_TRUE(std::isnan(found.at(later, 9)));
+  }
+}
+
+// A key that is infinitely far from being looked at stands alone behind many others.
+TEST_P(AttentionOps, AnInfinitelyUnlikelyKeyCountsForNothing) {
+  Random random(23);
+  for (const int past : {127, 128, 256}) {
+    AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{past, 1}});
+    c.q.at(0, 0) = -1;
+    c.keys.at(past, 0) = kInfinity;
+    expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
   }
 }
 

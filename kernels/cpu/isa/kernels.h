@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "kernels/cpu/isa/activations.h"
+#include "kernels/cpu/isa/attention_tiles.h"
 #include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -22,7 +23,7 @@ struct Kernels {
   static constexpr int kTileOutputs = Vec::kTileOutputs;
   // Outputs that are finished together: their weights stay in L2 while the rows pass.
   static constexpr int kStrip = 48;
-  static_assert(kStrip % kTileOutputs == 0 && kTileRows <= kAttentionRows);
+  static_assert(kStrip % kTileOutputs == 0);
 
   // --- Linear ---
 
@@ -125,83 +126,6 @@ struct Kernels {
     }
   }
 
-  // --- Attention ---
-
-  // scores[0, n) ← e^(scale · (score − max)), and the sum of it; the largest becomes exactly 1.
-  static float softmax_numerators(float* scores, int n, float scale) {
-    V largest = Vec::set1(-INFINITY);
-    int i = 0;
-    for (; i + kLanes <= n; i += kLanes) largest = Vec::maximum(largest, Vec::load(scores + i));
-    float top = Vec::reduce_max(largest);
-    for (; i < n; ++i) top = scores[i] > top ? scores[i] : top;
-    V sums = Vec::zero();
-    const V scales = Vec::set1(scale);
-    const V tops = Vec::set1(top);
-    for (i = 0; i + kLanes <= n; i += kLanes) {
-      const V weights = Activations<Vec>::exp((Vec::load(scores + i) - tops) * scales);
-      Vec::store(scores + i, weights);
-      sums = sums + weights;
-    }
-    float sum = Vec::reduce_add(sums);
-    if (const int left = n - i; left > 0) {
-      const V weights =
-          Activations<Vec>::exp((Vec::load_partial(scores + i, left) - tops) * scales);
-      Vec::store_partial(scores + i, weights, left);
-      for (; i < n; ++i) sum += scores[i];
-    }
-    return sum;
-  }
-
-  // out[r][d] = Σ_j weights[r][j] · values[j][d] / sums[r], kLanes columns at a time.
-  template <typename T>
-  static void weighted_values(const AttentionBlock& block, int visible, const float* sums) {
-    const T* values = reinterpret_cast<const T*>(block.values.data);
-    for (int d = 0; d < block.head_dim; d += kLanes) {
-      const int count = block.head_dim - d < kLanes ? block.head_dim - d : kLanes;
-      V acc[kAttentionRows];
-      for (int r = 0; r < kAttentionRows; ++r) acc[r] = Vec::zero();
-      for (int j = 0; j < visible; ++j) {
-        const T* address = values + j * block.values.stride + d;
-        const V v = count == kLanes ? Vec::load(address) : Vec::load_partial(address, count);
-        // A key that came after a query is skipped, not weighted by zero: it may be infinite.
-        const int first_row = j < block.first_visible ? 0 : j - block.first_visible + 1;
-        for (int r = first_row; r < block.rows; ++r) {
-          acc[r] = Vec::fma(Vec::set1(block.scores[int64_t{r} * visible + j]), v, acc[r]);
-        }
-      }
-      for (int r = 0; r < block.rows; ++r) {
-        Vec::store_partial(block.out.f32(r) + d, acc[r] / Vec::set1(sums[r]), count);
-      }
-    }
-  }
-
-  template <typename T>
-  static void attention_of(const AttentionBlock& block) {
-    const int visible = block.first_visible + (block.rows - 1) * block.visible_step;
-    for (int row = 0; row < block.rows; row += kTileRows) {
-      const int rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
-      multiply<T>(
-          {block.q.f32(row), block.q.stride, reinterpret_cast<const T*>(block.keys.data),
-           block.keys.stride, block.head_dim, block.scores + int64_t{row} * visible, visible},
-          rows, visible);
-    }
-    float sums[kAttentionRows];
-    for (int r = 0; r < block.rows; ++r) {
-      float* scores = block.scores + int64_t{r} * visible;
-      const int seen = block.first_visible + r * block.visible_step;
-      sums[r] = softmax_numerators(scores, seen, block.scale);
-    }
-    weighted_values<T>(block, visible, sums);
-  }
-
-  static void attention(const AttentionBlock& block) {
-    if (block.keys.dtype == DType::kF16) {
-      attention_of<Half>(block);
-    } else {
-      attention_of<float>(block);
-    }
-  }
-
   // --- Rows ---
 
   // Calls body(i, lanes) for i = 0, kLanes, … over n elements.
@@ -291,7 +215,10 @@ struct Kernels {
 
   // The table of this instruction set; its int8 kernels are compiled apart (int8_kernels.h).
   static constexpr KernelTable table(const Int8Functions& int8) {
-    return {Vec::kName, linear, attention, layer_norm, rms_norm, rope, add, to_f32, to_f16, int8};
+    using Attention = AttentionKernels<Vec>;
+    return {
+        Vec::kName, linear, attention<Vec>, layer_norm, rms_norm,        rope,
+        add,        to_f32, to_f16,         int8,       Attention::part, Attention::finish_parts};
   }
 };
 

@@ -16,6 +16,8 @@ struct VecAvx2 {
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 3;
   static constexpr int kTileOutputs = 4;
+  static constexpr int kValueRows = 4;
+  static constexpr int kValueVectors = 3;
 
   static V zero() { return _mm256_setzero_ps(); }
   static V set1(float x) { return _mm256_set1_ps(x); }
@@ -76,8 +78,54 @@ struct VecAvx2 {
     const __m128 pair = _mm_max_ps(quad, _mm_movehl_ps(quad, quad));
     return _mm_cvtss_f32(_mm_max_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
   }
+  // Lanes below n of v, the others of `other`.
+  static V first(V v, int n, V other) {
+    return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(mask(n)));
+  }
+
+  // Dots of kLanes keys in eight partial sums each, by d mod 8 (attention_kernels.h). Vector i of 8
+  // holds those of key i.
+  static V load_query(const float* q, int) { return load(q); }
+  static V load_query(const float* q, int, int n) { return load_partial(q, n); }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last) {
+    return load(keys + least(i, last) * stride);
+  }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last, int n) {
+    return load_partial(keys + least(i, last) * stride, n);
+  }
+  // Lane i: ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7)) of key i's partial sums.
+  static V reduce_keys(const V (&v)[8]) {
+    const V a = quads(pairs(v[0], v[1]), pairs(v[2], v[3]));
+    const V b = quads(pairs(v[4], v[5]), pairs(v[6], v[7]));
+    return _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
+  }
+  // out[c] lane i = p[i * stride + c]
+  static void load_columns(const float* p, int64_t stride, V (&out)[4]) {
+    V rows[4];
+    for (int i = 0; i < 4; ++i) {
+      const V a = _mm256_castps128_ps256(_mm_loadu_ps(p + i * stride));
+      rows[i] = _mm256_insertf128_ps(a, _mm_loadu_ps(p + (i + 4) * stride), 1);
+    }
+    const __m256d a = (__m256d)_mm256_unpacklo_ps(rows[0], rows[1]);
+    const __m256d b = (__m256d)_mm256_unpacklo_ps(rows[2], rows[3]);
+    const __m256d c = (__m256d)_mm256_unpackhi_ps(rows[0], rows[1]);
+    const __m256d d = (__m256d)_mm256_unpackhi_ps(rows[2], rows[3]);
+    out[0] = (V)_mm256_unpacklo_pd(a, b);
+    out[1] = (V)_mm256_unpackhi_pd(a, b);
+    out[2] = (V)_mm256_unpacklo_pd(c, d);
+    out[3] = (V)_mm256_unpackhi_pd(c, d);
+  }
 
  private:
+  static int64_t least(int a, int b) { return a < b ? a : b; }
+  static V pairs(V a, V b) { return _mm256_unpacklo_ps(a, b) + _mm256_unpackhi_ps(a, b); }
+  static V quads(V a, V b) {
+    const __m256d c = (__m256d)a;
+    const __m256d d = (__m256d)b;
+    return (V)_mm256_unpacklo_pd(c, d) + (V)_mm256_unpackhi_pd(c, d);
+  }
   static __m256i mask(int n) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes);

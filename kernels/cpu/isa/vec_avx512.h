@@ -14,6 +14,8 @@ struct VecAvx512 {
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 4;
   static constexpr int kTileOutputs = 6;
+  static constexpr int kValueRows = 8;
+  static constexpr int kValueVectors = 3;
 
   static V zero() { return _mm512_setzero_ps(); }
   static V set1(float x) { return _mm512_set1_ps(x); }
@@ -59,8 +61,71 @@ struct VecAvx512 {
   static V scale_by_power_of_two(V x, V n) { return _mm512_scalef_ps(x, n); }
   static float reduce_add(V v) { return _mm512_reduce_add_ps(v); }
   static float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
+  // Lanes below n of v, the others of `other`.
+  static V first(V v, int n, V other) { return _mm512_mask_mov_ps(other, mask(n), v); }
+
+  // Dots of kLanes keys in eight partial sums each, by d mod 8 (attention_kernels.h). Vector i of 8
+  // holds those of two keys: i and i + 4, or from i = 4 on i + 4 and i + 8.
+  static V load_query(const float* q, int) { return twice(_mm256_loadu_ps(q)); }
+  static V load_query(const float* q, int, int n) {
+    return twice(_mm256_maskz_loadu_ps(half(n), q));
+  }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last) {
+    const int at = i + (i & 4);
+    return both(eight(keys + least(at, last) * stride), eight(keys + least(at + 4, last) * stride));
+  }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last, int n) {
+    const int at = i + (i & 4);
+    return both(eight(keys + least(at, last) * stride, n),
+                eight(keys + least(at + 4, last) * stride, n));
+  }
+  // Lane i: ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7)) of key i's partial sums.
+  static V reduce_keys(const V (&v)[8]) {
+    const V a = quads(pairs(v[0], v[1]), pairs(v[2], v[3]));
+    const V b = quads(pairs(v[4], v[5]), pairs(v[6], v[7]));
+    return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xDD);
+  }
+  // out[c] lane i = p[i * stride + c]
+  static void load_columns(const float* p, int64_t stride, V (&out)[4]) {
+    V rows[4];
+    for (int i = 0; i < 4; ++i) {
+      const V a = _mm512_castps128_ps512(_mm_loadu_ps(p + i * stride));
+      const V b = _mm512_insertf32x4(a, _mm_loadu_ps(p + (i + 4) * stride), 1);
+      const V c = _mm512_insertf32x4(b, _mm_loadu_ps(p + (i + 8) * stride), 2);
+      rows[i] = _mm512_insertf32x4(c, _mm_loadu_ps(p + (i + 12) * stride), 3);
+    }
+    const __m512d a = (__m512d)_mm512_unpacklo_ps(rows[0], rows[1]);
+    const __m512d b = (__m512d)_mm512_unpacklo_ps(rows[2], rows[3]);
+    const __m512d c = (__m512d)_mm512_unpackhi_ps(rows[0], rows[1]);
+    const __m512d d = (__m512d)_mm512_unpackhi_ps(rows[2], rows[3]);
+    out[0] = (V)_mm512_unpacklo_pd(a, b);
+    out[1] = (V)_mm512_unpackhi_pd(a, b);
+    out[2] = (V)_mm512_unpacklo_pd(c, d);
+    out[3] = (V)_mm512_unpackhi_pd(c, d);
+  }
 
  private:
+  static __mmask8 half(int n) { return static_cast<__mmask8>((1U << n) - 1); }
+  static int64_t least(int a, int b) { return a < b ? a : b; }
+  static V twice(__m256 x) { return (V)_mm512_broadcast_f64x4((__m256d)x); }
+  static V both(__m256 a, __m256 b) {
+    return (V)_mm512_insertf64x4(_mm512_castpd256_pd512((__m256d)a), (__m256d)b, 1);
+  }
+  static V both(__m128i a, __m128i b) {
+    return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1));
+  }
+  static __m256 eight(const float* p) { return _mm256_loadu_ps(p); }
+  static __m256 eight(const float* p, int n) { return _mm256_maskz_loadu_ps(half(n), p); }
+  static __m128i eight(const Half* p) { return _mm_loadu_si128((const __m128i*)p); }
+  static __m128i eight(const Half* p, int n) { return _mm_maskz_loadu_epi16(half(n), p); }
+  static V pairs(V a, V b) { return _mm512_unpacklo_ps(a, b) + _mm512_unpackhi_ps(a, b); }
+  static V quads(V a, V b) {
+    const __m512d c = (__m512d)a;
+    const __m512d d = (__m512d)b;
+    return (V)_mm512_unpacklo_pd(c, d) + (V)_mm512_unpackhi_pd(c, d);
+  }
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1U << n) - 1); }
   static V widen_brain(__m256i x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));

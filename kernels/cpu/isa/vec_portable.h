@@ -17,6 +17,8 @@ struct VecPortable {
   static constexpr int kLanes = 4;
   static constexpr int kTileRows = 2;
   static constexpr int kTileOutputs = 4;
+  static constexpr int kValueRows = 4;
+  static constexpr int kValueVectors = 2;
 
   static V zero() { return V{0, 0, 0, 0}; }
   static V set1(float x) { return V{x, x, x, x}; }
@@ -84,6 +86,44 @@ struct VecPortable {
     const float a = v[0] > v[1] ? v[0] : v[1];
     const float b = v[2] > v[3] ? v[2] : v[3];
     return a > b ? a : b;
+  }
+  // Lanes below n of v, the others of `other`.
+  static V first(V v, int n, V other) {
+    for (int i = n; i < kLanes; ++i) v[i] = other[i];
+    return v;
+  }
+
+  // Dots of kLanes keys in eight partial sums each, by d mod 8 (attention_kernels.h). Vectors 2i
+  // and 2i + 1 of 8 hold those of key i.
+  static V load_query(const float* q, int i) { return load(q + i % 2 * kLanes); }
+  static V load_query(const float* q, int i, int n) { return half_of_eight(q, i, n); }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last) {
+    return load(keys + (i / 2 < last ? i / 2 : last) * stride + i % 2 * kLanes);
+  }
+  template <typename T>
+  static V load_keys(const T* keys, int64_t stride, int i, int last, int n) {
+    return half_of_eight(keys + (i / 2 < last ? i / 2 : last) * stride, i, n);
+  }
+  // Lane i: ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7)) of key i's partial sums.
+  static V reduce_keys(const V (&v)[8]) {
+    V sums = zero();
+    for (int i = 0; i < kLanes; ++i) sums[i] = reduce_add(v[2 * i]) + reduce_add(v[2 * i + 1]);
+    return sums;
+  }
+  // out[c] lane i = p[i * stride + c]
+  static void load_columns(const float* p, int64_t stride, V (&out)[4]) {
+    for (int c = 0; c < 4; ++c) {
+      out[c] = V{p[c], p[stride + c], p[2 * stride + c], p[3 * stride + c]};
+    }
+  }
+
+ private:
+  // Half i % 2 of the n < 8 elements at p and zeros behind them.
+  template <typename T>
+  static V half_of_eight(const T* p, int i, int n) {
+    const int left = n - i % 2 * kLanes;
+    return left <= 0 ? zero() : load_partial(p + i % 2 * kLanes, left < kLanes ? left : kLanes);
   }
 };
 

@@ -1,0 +1,251 @@
+#include "app/pack_model.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "app/model_parts.h"
+#include "host/error.h"
+#include "kernels/packed_file.h"
+
+namespace ocelli::app {
+namespace {
+
+using host::fail;
+using kernels::DType;
+using kernels::HostTensor;
+using kernels::LinearSource;
+using kernels::PackedStack;
+using nlohmann::json;
+
+constexpr const char* kHeadName = "lm_head.weight";
+
+// Whether the decoder's last matrix is its embedding too.
+bool is_tied(const ModelConfig& config) {
+  const auto* llama = std::get_if<llm::Llama2Config>(&config.text);
+  return llama != nullptr && llama->tie_word_embeddings;
+}
+
+// What a file of llama2.c says of itself, as a config.json: its rows of q and k come in Llama's
+// order.
+json config_of(const llm::Llama2Config& config) {
+  return {{"model_type", "llama"},
+          {"hidden_size", config.hidden_size},
+          {"intermediate_size", config.intermediate_size},
+          {"num_hidden_layers", config.num_hidden_layers},
+          {"num_attention_heads", config.num_attention_heads},
+          {"num_key_value_heads", config.num_key_value_heads},
+          {"vocab_size", config.vocab_size},
+          {"max_position_embeddings", config.max_position_embeddings},
+          // Written as people do: a float's digits as a double are many.
+          {"rms_norm_eps", std::stod(fmt::format("{}", config.rms_norm_eps))},
+          {"rope_theta", config.rope_theta},
+          {"tie_word_embeddings", config.tie_word_embeddings}};
+}
+
+std::string config_text(const OpenedModel& model, bool unties) {
+  std::string text = model.config_text;
+  if (text.empty()) text = config_of(std::get<llm::Llama2Config>(model.config.text)).dump();
+  if (!unties) return text;
+  json config = host::parse_json(text, model.path.string());
+  config["tie_word_embeddings"] = false;
+  return config.dump();
+}
+
+std::string source_text(const OpenedModel& model, const PackSettings& settings) {
+  json files = json::array();
+  for (const auto& file : model.checkpoint.files()) {
+    files.push_back(
+        {{"name", file.filename().string()}, {"bytes", std::filesystem::file_size(file)}});
+  }
+  json source = {{"files", files},
+                 {"weights", "int8"},
+                 {"group", settings.group},
+                 {"head", settings.head == HeadFormat::kInt8 ? "int8" : "f16"}};
+  return source.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// A matrix that is to be packed, as it will be in the file but for its bytes.
+HostTensor planned(const HostTensor& matrix, int group) {
+  HostTensor plan = {.name = matrix.name, .dtype = DType::kI8, .shape = matrix.shape};
+  plan.group = PackedStack::shape_of(matrix, group).group;
+  plan.layout = kernels::Layout::kPanels;
+  return plan;
+}
+
+std::span<const std::byte> bytes_of(const HostTensor& tensor) {
+  return {tensor.data, static_cast<size_t>(tensor.bytes())};
+}
+std::span<const std::byte> scales_of(const HostTensor& tensor) {
+  return std::as_bytes(std::span(tensor.scales, static_cast<size_t>(tensor.scale_count())));
+}
+
+// The bytes of an fp32 tensor as fp16. Throws Error when one does not fit.
+std::vector<uint16_t> to_f16(const HostTensor& source) {
+  std::vector<uint16_t> halves(source.elements());
+  constexpr uint16_t kExponent = 0x7C00;
+  for (size_t i = 0; i < halves.size(); ++i) {
+    float value;
+    std::memcpy(&value, source.data + i * sizeof value, sizeof value);
+    halves[i] = kernels::f32_to_f16(value);
+    if ((halves[i] & kExponent) == kExponent) {
+      fail("\"{}\" holds {}, which fp16 does not: use --head int8",
+           host::printable(source.name, 200), value);
+    }
+  }
+  return halves;
+}
+
+// Plans and then writes the parts of a model, in one order.
+class Packer {
+ public:
+  Packer(const OpenedModel& model, const PackSettings& settings, host::ThreadPool& pool)
+      : model_(model), settings_(settings), pool_(pool) {
+    kernels::TensorReader reader(model.checkpoint);
+    weights_ = read_weights(reader, model.config);
+    reader.finish();
+    unties_ = is_tied(model.config) && settings.head == HeadFormat::kInt8;
+    name_as_in_file();
+  }
+
+  PackedSizes run(const PackTarget& target) {
+    const llm::PackedTokenizer tokenizer =
+        llm::pack_tokenizer(settings_.tokenizer.value_or(model_.tokenizer));
+    writer_.set_metadata("config", config_text(model_, unties_));
+    writer_.set_metadata("source", source_text(model_, settings_));
+    writer_.set_metadata("tokenizer", tokenizer.kind);
+    const auto tokenizer_bytes = static_cast<int64_t>(tokenizer.bytes.size());
+    writer_.plan("ocelli.tokenizer", "U8", {tokenizer_bytes}, tokenizer_bytes);
+    visit_parts(weights_, {[this](HostTensor& tensor) { plan(tensor); },
+                           [this](LinearSource& source) { plan_packed(source); },
+                           [this](LinearSource& source) { plan_head(source); }});
+    const auto write = [&](std::string_view bytes) {
+      target.write(bytes);
+      target.progress(written_ += static_cast<int64_t>(bytes.size()));
+    };
+    std::string header;
+    writer_.begin([&](std::string_view bytes) {
+      if (header.empty()) {
+        header = bytes;
+      } else {
+        write(bytes);
+      }
+    });
+    target.begin(writer_.file_bytes());
+    write(header);
+    writer_.put(std::as_bytes(std::span(tokenizer.bytes)));
+    visit_parts(weights_, {[this](HostTensor& tensor) { put(tensor); },
+                           [this](LinearSource& source) { put_packed(source); },
+                           [this](LinearSource& source) { put_head(source); }});
+    writer_.finish();
+    return {source_bytes_, writer_.file_bytes()};
+  }
+
+ private:
+  // Matrices get their shapes in the source, which a model may have read as others of as many
+  // values (a convolution); and a matrix that is tied no longer, its own name.
+  void name_as_in_file() {
+    const auto reshape = [this](LinearSource& source) {
+      for (HostTensor& weight : source.weights) {
+        weight.shape = model_.checkpoint.tensors().at(weight.name).shape;
+      }
+    };
+    visit_parts(weights_, {[](HostTensor&) {}, reshape, reshape});
+    if (auto* llama = std::get_if<llm::Llama2Weights>(&weights_.text); llama && unties_) {
+      llama->lm_head.weights[0].name = kHeadName;
+    }
+  }
+
+  void count(const HostTensor& tensor) {
+    source_bytes_ += tensor.bytes();
+    if (tensor.quantised()) source_bytes_ += static_cast<int64_t>(scales_of(tensor).size());
+  }
+
+  void plan(const HostTensor& tensor) {
+    count(tensor);
+    if (!tensor.quantised()) return writer_.plan(tensor);
+    writer_.plan_values(tensor);
+    writer_.plan_scales(tensor);
+  }
+  void put(const HostTensor& tensor) {
+    writer_.put(bytes_of(tensor));
+    if (tensor.quantised()) writer_.put(scales_of(tensor));
+  }
+
+  void plan_packed(const LinearSource& source) {
+    for (const HostTensor& weight : source.weights) {
+      count(weight);
+      writer_.plan_values(planned(weight, settings_.group));
+    }
+    for (const HostTensor& weight : source.weights) {
+      writer_.plan_scales(planned(weight, settings_.group));
+    }
+    for (const HostTensor& bias : source.biases) plan(bias);
+  }
+  void put_packed(const LinearSource& source) {
+    const PackedStack stack(source, settings_.group, pool_);
+    for (const HostTensor& weight : stack.weights()) writer_.put(bytes_of(weight));
+    for (const HostTensor& weight : stack.weights()) writer_.put(scales_of(weight));
+    for (const HostTensor& bias : source.biases) put(bias);
+  }
+
+  void plan_head(const LinearSource& source) {
+    if (settings_.head == HeadFormat::kInt8) {
+      plan_packed(source);
+      if (unties_) source_bytes_ -= source.weights[0].bytes();  // counted as the embedding
+      return;
+    }
+    if (is_tied(model_.config)) return;
+    HostTensor head = source.weights[0];
+    if (head.dtype == DType::kF32) {
+      source_bytes_ += head.bytes() / 2;  // and plan() counts the other half
+      head.dtype = DType::kF16;
+    }
+    plan(head);
+    for (const HostTensor& bias : source.biases) plan(bias);
+  }
+  void put_head(const LinearSource& source) {
+    if (settings_.head == HeadFormat::kInt8) return put_packed(source);
+    if (is_tied(model_.config)) return;
+    const HostTensor& head = source.weights[0];
+    if (head.dtype == DType::kF32) {
+      const std::vector<uint16_t> halves = to_f16(head);
+      writer_.put(std::as_bytes(std::span(halves)));
+    } else {
+      put(head);
+    }
+    for (const HostTensor& bias : source.biases) put(bias);
+  }
+
+  const OpenedModel& model_;
+  const PackSettings& settings_;
+  host::ThreadPool& pool_;
+  ModelWeights weights_;
+  bool unties_ = false;
+  kernels::PackedWriter writer_;
+  int64_t source_bytes_ = 0;
+  int64_t written_ = 0;
+};
+
+}  // namespace
+
+PackedSizes pack_model(const OpenedModel& model, const PackSettings& settings,
+                       host::ThreadPool& pool, const PackTarget& target) {
+  if (model.checkpoint.packed() != nullptr) {
+    fail("{}: is packed already; name the model that it was made from", model.path.string());
+  }
+  return Packer(model, settings, pool).run(target);
+}
+
+void pack_in_memory(ModelWeights& weights, const PackSettings& settings, host::ThreadPool& pool,
+                    std::deque<PackedStack>& memory) {
+  const auto pack = [&](LinearSource& source) {
+    source.weights = memory.emplace_back(source, settings.group, pool).weights();
+  };
+  visit_parts(weights, {[](HostTensor&) {}, pack,
+                        [&](LinearSource& head) {
+                          if (settings.head == HeadFormat::kInt8) pack(head);
+                        }});
+}
+
+}  // namespace ocelli::app

@@ -1,0 +1,91 @@
+// ocelli quantize: makes one packed file of a model.
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <system_error>
+
+#include "app/commands.h"
+#include "app/model_cache.h"
+#include "app/terminal.h"
+#include "host/error.h"
+
+namespace ocelli::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct QuantizeOptions {
+  std::string source;
+  std::string target;
+  std::string weights = "int8";
+  std::string group = "row";
+  std::string head = "int8";
+  PackSettings settings;
+  int threads = 0;
+  bool force = false;
+  bool quiet = false;
+};
+
+// Throws Error when writing to `target` would lose something.
+void check_target(const OpenedModel& model, const QuantizeOptions& options) {
+  const fs::path target = options.target;
+  std::error_code ignored;
+  for (const fs::path& file : model.checkpoint.files()) {
+    if (fs::equivalent(file, target, ignored)) {
+      host::fail("{}: is what the model is read from; name another file", target.string());
+    }
+  }
+  if (fs::is_directory(target, ignored)) {
+    host::fail("{}: is a directory; name the file to be written in it", target.string());
+  }
+  if (fs::exists(target, ignored) && !options.force) {
+    host::fail("{}: exists already; --force replaces it", target.string());
+  }
+}
+
+void run_quantize(QuantizeOptions& options) {
+  options.settings.group = options.group == "row" ? 0 : std::stoi(options.group);
+  options.settings.head = options.head == "int8" ? HeadFormat::kInt8 : HeadFormat::kF16;
+  const OpenedModel model = open_model(find_model(options.source));
+  check_target(model, options);
+  const PackedSizes sizes =
+      pack_into_file(model, options.settings, options.threads, options.target, options.quiet);
+  if (options.quiet) return;
+  print(fmt::format("{}: {:.1f} MB, from {:.1f} MB of weights\n", options.target,
+                    static_cast<double>(sizes.packed) / 1e6,
+                    static_cast<double>(sizes.source) / 1e6));
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& program) {
+  auto options = std::make_shared<QuantizeOptions>();
+  CLI::App* command =
+      program.add_subcommand("quantize", "Make one packed file of a model, smaller and faster");
+  command->add_option("source", options->source, "Model: a directory, or a file of llama2.c")
+      ->required();
+  command->add_option("target", options->target, "The file to write")->required();
+  command->add_option("--weights", options->weights, "Format of the matrices")
+      ->check(CLI::IsMember({"int8"}))
+      ->capture_default_str();
+  command
+      ->add_option("--group", options->group,
+                   "Weights that share a scale, where it divides their row; row: all of it")
+      ->check(CLI::IsMember({"row", "32", "64", "128"}))
+      ->capture_default_str();
+  command->add_option("--head", options->head, "Format of the decoder's last matrix")
+      ->check(CLI::IsMember({"int8", "f16"}))
+      ->capture_default_str();
+  command->add_option("--tokenizer", options->settings.tokenizer,
+                      "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
+  command->add_option("--threads", options->threads, "Threads (default: every core)")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("-f,--force", options->force, "Replace the file when it is there already");
+  command->add_flag("-q,--quiet", options->quiet, "Print errors only");
+  command->footer(
+      "The file holds weights, configuration and vocabulary, and goes wherever a model does:\n"
+      "  ocelli quantize ~/models/tinyllava tinyllava.ocelli\n"
+      "  ocelli ask -m tinyllava.ocelli photo.jpg \"What is this?\"");
+  command->callback([options] { run_quantize(*options); });
+}
+
+}  // namespace ocelli::app

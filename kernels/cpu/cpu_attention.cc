@@ -1,0 +1,136 @@
+#include "kernels/cpu/cpu_attention.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/tasks.h"
+
+namespace ocelli::kernels::cpu {
+namespace {
+
+// Multiplications of q and keys below which a second thread costs more than it brings.
+constexpr int64_t kSmallAttention = 15'000;
+// Below this a block of rows spends too much of its time on packing keys.
+constexpr int kFewestRows = 32;
+
+constexpr int64_t whole_lines(int64_t floats) {
+  return (floats + 15) / 16 * 16;
+}
+
+}  // namespace
+
+float* AttentionEngine::Scratch::room_for(int64_t wanted) {
+  if (wanted > floats) {
+    memory = std::make_unique<HostStorage>(wanted * static_cast<int64_t>(sizeof(float)));
+    floats = wanted;
+  }
+  return reinterpret_cast<float*>(memory->data());
+}
+
+int AttentionEngine::heads_per_task(const AttentionShape& shape, const Segment& segment) const {
+  const int group = shape.heads / shape.kv_heads;
+  return segment.rows == 1 && group <= kFewQueries ? group : 1;
+}
+
+// A segment's rows in equal blocks, but for whole groups of a tile.
+int AttentionEngine::rows_per_task(const Segment& segment) const {
+  const int rows = ceil_div(segment.rows, ceil_div(segment.rows, rows_per_task_));
+  return ceil_div(rows, kAttentionPadding) * kAttentionPadding;
+}
+
+int AttentionEngine::tasks_of(const AttentionShape& shape, const Segment& segment) const {
+  return ceil_div(segment.rows, rows_per_task(segment)) *
+         (shape.heads / heads_per_task(shape, segment));
+}
+
+void AttentionEngine::plan(const Call& call) {
+  rows_per_task_ = kAttentionRows;
+  while (true) {
+    first_task_.assign(1, 0);
+    for (const Segment& segment : call.segments) {
+      first_task_.push_back(first_task_.back() + tasks_of(call.shape, segment));
+    }
+    // Several tasks a thread: one that comes late waits for part of the work, not for half of it.
+    if (first_task_.back() >= 8 * pool_.size() || rows_per_task_ <= kFewestRows) return;
+    rows_per_task_ /= 2;
+  }
+}
+
+AttentionBlock AttentionEngine::block_of(const Call& call, int index) const {
+  const auto after = std::upper_bound(first_task_.begin(), first_task_.end(), index);
+  const auto which = after - first_task_.begin() - 1;
+  const Segment& segment = call.segments[which];
+  const AttentionShape& shape = call.shape;
+  const int group = heads_per_task(shape, segment);
+  const int in_segment = index - first_task_[which];
+  const int head = in_segment % (shape.heads / group) * group;
+  // The last rows see the most keys: they come first, and short tasks fill the gaps at the end.
+  const int rows = rows_per_task(segment);
+  const int blocks = ceil_div(segment.rows, rows);
+  const int row = (blocks - 1 - in_segment / (shape.heads / group)) * rows;
+  const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+  const int64_t kv_row = segment.sequence * int64_t{shape.capacity};
+  AttentionBlock block;
+  block.q = shifted(rows_of(call.tensors.q), segment.first_row + row, head * shape.head_dim);
+  block.keys = shifted(rows_of(call.tensors.keys), kv_row, kv_col);
+  block.values = shifted(rows_of(call.tensors.values), kv_row, kv_col);
+  block.out = shifted(rows_of(call.tensors.out), segment.first_row + row, head * shape.head_dim);
+  block.rows = std::min(rows, segment.rows - row);
+  block.head_dim = shape.head_dim;
+  block.first_visible = segment.past + (shape.causal ? row + 1 : segment.rows);
+  block.visible_step = shape.causal ? 1 : 0;
+  block.scale = shape.scale;
+  if (group > 1) {
+    block.rows = group;
+    block.visible_step = 0;
+    block.q.stride = shape.head_dim;
+    block.out.stride = shape.head_dim;
+  }
+  return block;
+}
+
+void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape& shape,
+                          std::span<const Segment> segments) {
+  const Call call = {tensors, shape, segments};
+  plan(call);
+  int64_t products = 0;
+  int most_rows = 0;
+  int most_visible = 0;
+  for (const Segment& segment : segments) {
+    const int visible = segment.past + segment.rows;
+    products += int64_t{segment.rows} * visible * tensors.q.cols;
+    most_rows = std::max(most_rows, segment.rows);
+    most_visible = std::max(most_visible, visible);
+  }
+  const bool small = products < kSmallAttention;
+  const int parts = ceil_div(most_visible, kKeyBlock);
+  if (!small && most_rows <= kFewQueries && first_task_.back() < 2 * pool_.size() &&
+      pool_.size() > 1 && parts > 1 && table_.attention_part) {
+    run_split(call, parts);
+    return;
+  }
+  const int64_t floats = whole_lines(attention_scratch(shape.head_dim, shape.capacity));
+  float* scratch = scratch_.room_for(floats * pool_.size());
+  each_task(pool_, first_task_.back(), small, [&](int index, int thread) {
+    AttentionBlock block = block_of(call, index);
+    block.scores = scratch + thread * floats;
+    table_.attention(block);
+  });
+}
+
+void AttentionEngine::run_split(const Call& call, int parts) {
+  const int tasks = first_task_.back();
+  const int64_t floats = int64_t{parts} * kFewQueries * part_floats(call.shape.head_dim);
+  float* memory = parts_.room_for(floats * tasks);
+  pool_.parallel_for(tasks * parts, [&](int index, int) {
+    AttentionBlock block = block_of(call, index / parts);
+    block.parts = memory + index / parts * floats;
+    table_.attention_part(block, index % parts);
+  });
+  for (int task = 0; task < tasks; ++task) {
+    AttentionBlock block = block_of(call, task);
+    block.parts = memory + task * floats;
+    table_.attention_finish(block);
+  }
+}
+
+}  // namespace ocelli::kernels::cpu

@@ -1,0 +1,61 @@
+// Attention on the CPU: which thread computes which queries over which keys.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "host/thread_pool.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/host_storage.h"
+#include "kernels/op_checks.h"
+#include "kernels/ops.h"
+
+namespace ocelli::kernels::cpu {
+
+class AttentionEngine {
+ public:
+  // Both must outlive it.
+  AttentionEngine(const KernelTable& table, host::ThreadPool& pool) : table_(table), pool_(pool) {}
+
+  // Ops::attention.
+  void run(const AttentionTensors& tensors, const AttentionShape& shape,
+           std::span<const Segment> segments);
+
+ private:
+  struct Call {
+    const AttentionTensors& tensors;
+    const AttentionShape& shape;
+    std::span<const Segment> segments;
+  };
+
+  // The tasks of a segment: blocks of its rows for each head, or for each group of heads that share
+  // their keys where a segment of one row has such.
+  int heads_per_task(const AttentionShape& shape, const Segment& segment) const;
+  int rows_per_task(const Segment& segment) const;
+  int tasks_of(const AttentionShape& shape, const Segment& segment) const;
+  // Fills first_task_ and rows_per_task_.
+  void plan(const Call& call);
+  // Task `index` of all the segments, but for its scratch.
+  AttentionBlock block_of(const Call& call, int index) const;
+  // Few tasks of few rows: threads share their keys, and each task's parts are merged at the end.
+  void run_split(const Call& call, int parts);
+
+  // Aligned memory that grows to the largest call so far: a model's calls stay within its capacity,
+  // so that only its first attention allocates.
+  struct Scratch {
+    std::unique_ptr<HostStorage> memory;
+    int64_t floats = 0;
+
+    float* room_for(int64_t wanted);
+  };
+
+  const KernelTable& table_;
+  host::ThreadPool& pool_;
+  Scratch scratch_;                     // attention_scratch() floats for each thread
+  Scratch parts_;                       // of a run_split
+  std::vector<int> first_task_;         // of each segment, and the number of all tasks
+  int rows_per_task_ = kAttentionRows;  // at most; a multiple of kAttentionPadding
+};
+
+}  // namespace ocelli::kernels::cpu

@@ -161,7 +161,8 @@ void add_inspect(CLI::App& program) {
   command->add_option("model", options->model,
                       "Model: file or directory (default: $OCELLI_MODEL, else the bundled demo)");
   command->add_flag("--json", options->as_json, "Print one JSON object");
-  command->add_flag("--verify", options->verify, "Read every weight, compare checksums, refuse NaN and infinity");
+  command->add_flag("--verify", options->verify,
+                    "Read every weight, compare checksums, refuse NaN and infinity");
   command->callback([options] { run_inspect(*options); });
 }
 

@@ -219,8 +219,8 @@ ModelConfig ModelConfig::parse(const JsonObject& json) {
     // TinyLLaVA may go past the positions Phi was trained on: rotary embeddings simply run on.
     config.context = json.integer("tokenizer_model_max_length", 2048, 1, 1 << 20);
   } else {
-    config.context =
-        std::visit([](const auto& text) { return text.max_position_embeddings; }, config.text);
+    config.context = std::visit([](const auto& decoder) { return decoder.max_position_embeddings; },
+                                config.text);
   }
   return config;
 }

@@ -33,8 +33,9 @@ int AttentionEngine::heads_per_task(const AttentionShape& shape, const Segment& 
 
 // A segment's rows in equal blocks, but for whole groups of a tile.
 int AttentionEngine::rows_per_task(const Segment& segment) const {
-  const int rows = ceil_div(segment.rows, ceil_div(segment.rows, rows_per_task_));
-  return ceil_div(rows, kAttentionPadding) * kAttentionPadding;
+  const int blocks = std::max(1, ceil_div(segment.rows, rows_per_task_));
+  const int groups = ceil_div(ceil_div(segment.rows, blocks), kAttentionPadding);
+  return std::max(1, groups) * kAttentionPadding;
 }
 
 int AttentionEngine::tasks_of(const AttentionShape& shape, const Segment& segment) const {

@@ -142,6 +142,16 @@ TEST_P(AttentionOps, ASegmentAloneHasTheBitsItHasInABatch) {
   }
 }
 
+TEST_P(AttentionOps, ASegmentMayBeEmpty) {
+  Random random(24);
+  const AttentionCase c = random_case(random, {.heads = 2, .kv_heads = 2, .head_dim = 16},
+                                      {{9, 0}, {3, 2}, {0, 0}, {2, 9}});
+  expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
+  AttentionCase none = c;
+  none.segments.clear();
+  for (const float value : run_attention(*ops, none).values) EXPECT_TRUE(std::isnan(value));
+}
+
 // Prefill in one go, or token by token: the same bits.
 TEST_P(AttentionOps, ARowAloneHasTheBitsItHasInItsSegment) {
   Random random(15);

@@ -104,11 +104,16 @@ class Telling {
   }
 
   void show_text(const std::string& text) {
-    if (printed_ == 0 && shown_ > 0) print(kSeparator);
     if (text.size() == printed_) return;
+    separate();
     print(std::string_view(text).substr(printed_));
     printed_ = text.size();
     at_line_start_ = false;
+  }
+
+  // Before the first text of every story but the first.
+  void separate() const {
+    if (printed_ == 0 && shown_ > 0) print(kSeparator);
   }
 
   void finish(const Story& story) {
@@ -119,6 +124,7 @@ class Telling {
                      {"seed", seed_of(shown_)},
                      {"tokens", {{"prompt", story.prompt_tokens}, {"generated", story.tokens}}}}));
     } else {
+      separate();  // a story may have no text
       print("\n");
     }
     printed_ = 0;

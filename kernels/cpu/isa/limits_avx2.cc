@@ -6,9 +6,10 @@ namespace ocelli::kernels::cpu {
 namespace {
 
 // Irregular bytes: products of zeros and ones would be cheaper for the machine.
-__m256i irregular(int64_t seed) {
-  return _mm256_set_epi64x(seed * 0x1e3779b97f4a7c15, seed * 0x2545f4914f6cdd1d,
-                           seed * 0x3f58476d1ce4e5b9, seed * 0x14d049bb133111eb);
+__m256i irregular(uint64_t seed) {
+  const auto times = [&](uint64_t factor) { return static_cast<int64_t>(seed * factor); };
+  return _mm256_set_epi64x(times(0x1e3779b97f4a7c15), times(0x2545f4914f6cdd1d),
+                           times(0x3f58476d1ce4e5b9), times(0x14d049bb133111eb));
 }
 
 }  // namespace

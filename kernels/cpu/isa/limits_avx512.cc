@@ -8,10 +8,11 @@ namespace {
 constexpr int kChains = 12;  // two a cycle, four to six cycles each
 
 // Irregular bytes: products of zeros and ones would be cheaper for the machine.
-__m512i irregular(int64_t seed) {
-  const int64_t a = seed * 0x1e3779b97f4a7c15;
-  const int64_t b = seed * 0x2545f4914f6cdd1d;
-  return _mm512_set_epi64(a, b, a ^ b, a + b, a - b, a * b, a * a, b * b);
+__m512i irregular(uint64_t seed) {
+  const uint64_t a = seed * 0x1e3779b97f4a7c15;
+  const uint64_t b = seed * 0x2545f4914f6cdd1d;
+  const uint64_t words[8] = {a, b, a ^ b, a + b, a - b, a * b, a * a, b * b};
+  return _mm512_loadu_si512(words);
 }
 
 }  // namespace

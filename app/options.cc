@@ -116,11 +116,19 @@ void SamplingOptions::add_to(CLI::App& command) {
       ->allow_extra_args(false);
 }
 
+void require_sound(const llm::SamplerOptions& options) {
+  try {
+    const llm::Sampler sampler(options, 1);
+  } catch (const host::Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
 AnswerOptions SamplingOptions::get() const {
   AnswerOptions options = answer;
   if (max_tokens > 0) options.max_tokens = max_tokens;
+  require_sound(options.sampler);
   try {
-    const llm::Sampler sampler(options.sampler, 1);
     const llm::StopMatcher stops(options.stop_strings);
   } catch (const host::Error& error) {
     throw UsageError(error.what());

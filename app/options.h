@@ -47,6 +47,9 @@ struct InputOptions {
   void add_to(CLI::App& command);
 };
 
+// Throws UsageError when the options of a sampler make no sense.
+void require_sound(const llm::SamplerOptions& options);
+
 struct SamplingOptions {
   AnswerOptions answer;
   int max_tokens = 0;  // 0: not given

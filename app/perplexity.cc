@@ -69,21 +69,6 @@ std::string read_text(const std::string& path) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// A text begins with BOS, or with what ends one where the vocabulary has no BOS; that is not
-// scored.
-std::vector<std::vector<int32_t>> encode_documents(const llm::Tokenizer& tokenizer,
-                                                   const std::vector<std::string_view>& documents) {
-  const int32_t begin = tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos();
-  if (begin < 0) host::fail("this vocabulary has no token that begins a text");
-  std::vector<std::vector<int32_t>> encoded;
-  for (const std::string_view document : documents) {
-    encoded.push_back({begin});
-    const auto ids = tokenizer.encode(document, llm::SpecialTokens::kPlain);
-    encoded.back().insert(encoded.back().end(), ids.begin(), ids.end());
-  }
-  return encoded;
-}
-
 int choose_context(int wanted, int most) {
   if (wanted > most) host::fail("--context {}: the model's context is {} tokens", wanted, most);
   if (most < 2) host::fail("a context of {} foretells nothing", most);
@@ -92,12 +77,13 @@ int choose_context(int wanted, int most) {
 
 Totals measure(Pipeline& pipeline, const std::vector<std::string_view>& documents,
                const PerplexityOptions& options) {
-  const auto encoded = encode_documents(pipeline.tokenizer(), documents);
+  std::vector<std::vector<int32_t>> encoded;
   Totals totals;
   for (const std::string_view document : documents) {
+    encoded.push_back(llm::text_from_beginning(pipeline.tokenizer(), document));
     totals.bytes += static_cast<int64_t>(document.size());
+    totals.tokens += static_cast<int64_t>(encoded.back().size()) - 1;  // the first is not scored
   }
-  for (const auto& ids : encoded) totals.tokens += static_cast<int64_t>(ids.size()) - 1;
 
   llm::PerplexityMeter meter(pipeline.ops(), pipeline.decoder(),
                              choose_context(options.context, pipeline.config().context));

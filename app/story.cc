@@ -44,6 +44,7 @@ class Telling {
   Telling(const StoryCommand& command, Pipeline& pipeline, std::vector<int32_t> prompt)
       : command_(command), pipeline_(pipeline), prompt_(std::move(prompt)) {
     tellers_.resize(command.count);
+    at_place_.resize(pipeline.sequences());
   }
 
   // Steps until all are told. False when Ctrl-C came first.
@@ -78,20 +79,20 @@ class Telling {
     while (begun_ < tellers_.size() && open_ < pipeline_.sequences()) {
       StoryOptions options = command_.story;
       options.sampler.seed = seed_of(begun_);
-      tellers_[begun_++] = std::make_unique<StoryTeller>(pipeline_, prompt_, options);
+      tellers_[begun_] = std::make_unique<StoryTeller>(pipeline_, prompt_, options);
+      at_place_[tellers_[begun_]->sequence()] = tellers_[begun_].get();
+      ++begun_;
       ++open_;
     }
   }
 
   void take(const llm::Output& output) {
-    const auto found = std::ranges::find_if(tellers_, [&](const auto& teller) {
-      return teller && teller->sequence() == output.sequence;
-    });
-    (*found)->accept(output);
+    StoryTeller& teller = *at_place_[output.sequence];
+    teller.accept(output);
     ++tokens_;
-    if ((*found)->story().tokens == 1) ++first_tokens_;
+    if (teller.story().tokens == 1) ++first_tokens_;
     elapsed_ms_ = watch_.elapsed_ms();
-    if ((*found)->finished()) --open_;
+    if (teller.finished()) --open_;
   }
 
   void show() {
@@ -100,6 +101,7 @@ class Telling {
       if (!command_.as_json) show_text(teller.story().text);
       if (!teller.finished()) return;
       finish(teller.story());
+      tellers_[shown_].reset();
     }
   }
 
@@ -135,9 +137,10 @@ class Telling {
   Pipeline& pipeline_;
   std::vector<int32_t> prompt_;
   std::vector<std::unique_ptr<StoryTeller>> tellers_;
-  size_t begun_ = 0;    // tellers that exist
-  size_t shown_ = 0;    // stories shown to their end
-  size_t printed_ = 0;  // bytes shown of the next one
+  std::vector<StoryTeller*> at_place_;  // in the engine, the one that is being told there
+  size_t begun_ = 0;                    // tellers that exist
+  size_t shown_ = 0;                    // stories shown to their end
+  size_t printed_ = 0;                  // bytes shown of the next one
   bool at_line_start_ = true;
   int open_ = 0;
   int64_t tokens_ = 0;
@@ -152,11 +155,7 @@ void check(StoryCommand& command) {
   if (sampler.as_llama2c && sampler.top_k != 0) {
     throw UsageError("--sampler llama2c knows no --top-k");
   }
-  try {
-    const llm::Sampler sound(sampler, 1);
-  } catch (const host::Error& error) {
-    throw UsageError(error.what());
-  }
+  require_sound(sampler);
   if (!command.seed) command.seed = std::random_device{}();
   if (!command.exact) return;
   if (command.model.pipeline.backend.name != "cpu" || command.model.kv != "f32") {

@@ -20,14 +20,11 @@ bool hidden_by_llama2c(std::string_view bytes) {
 
 std::vector<int32_t> story_prompt(const llm::Tokenizer& tokenizer, const std::string& prompt,
                                   int length) {
-  const int32_t begin = tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos();
-  if (begin < 0) host::fail("this vocabulary has no token that begins a text");
-  std::vector<int32_t> ids = {begin};
-  const std::vector<int32_t> told = tokenizer.encode(prompt, llm::SpecialTokens::kPlain);
-  if (told.size() >= static_cast<size_t>(length)) {
-    host::fail("the prompt has {} tokens: of {} none are left for a story", told.size(), length);
+  std::vector<int32_t> ids = llm::text_from_beginning(tokenizer, prompt);
+  const size_t told = ids.size() - 1;
+  if (told >= static_cast<size_t>(length)) {
+    host::fail("the prompt has {} tokens: of {} none are left for a story", told, length);
   }
-  ids.insert(ids.end(), told.begin(), told.end());
   return ids;
 }
 

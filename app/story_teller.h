@@ -23,9 +23,8 @@ struct Story {
   llm::FinishReason finish = llm::FinishReason::kNone;
 };
 
-// A prompt's ids as a story needs them: what begins a text (BOS, or what ends one where the
-// vocabulary has no BOS), then the prompt's own. Throws host::Error when the prompt is not UTF-8 or
-// leaves nothing to tell of `length` tokens.
+// llm::text_from_beginning() of a prompt. Throws host::Error also when that leaves nothing to tell
+// of `length` tokens.
 std::vector<int32_t> story_prompt(const llm::Tokenizer& tokenizer, const std::string& prompt,
                                   int length);
 

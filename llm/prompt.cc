@@ -101,4 +101,12 @@ Prompt raw_prompt(const Tokenizer& tokenizer, std::string_view text) {
   return prompt;
 }
 
+std::vector<int32_t> text_from_beginning(const Tokenizer& tokenizer, std::string_view text) {
+  const int32_t begin = tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos();
+  if (begin < 0) host::fail("this vocabulary has no token that begins a text");
+  std::vector<int32_t> ids = flatten(raw_prompt(tokenizer, text));
+  ids.insert(ids.begin(), begin);
+  return ids;
+}
+
 }  // namespace ocelli::llm

@@ -61,4 +61,8 @@ class PromptTemplate {
 // Text to be continued as it stands, without a template. Throws host::Error when it is not UTF-8.
 Prompt raw_prompt(const Tokenizer& tokenizer, std::string_view text);
 
+// The same as ids, behind the one that begins a text: BOS, or what ends a text where the vocabulary
+// has no BOS. Throws host::Error also when it has neither.
+std::vector<int32_t> text_from_beginning(const Tokenizer& tokenizer, std::string_view text);
+
 }  // namespace ocelli::llm

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/tables.h"
+#include "kernels/cpu/isa/tiles.h"
 #include "kernels/cpu/isa/vec_avx512.h"
 
 namespace ocelli::kernels::cpu {
@@ -21,15 +22,6 @@ constexpr int kBlockOutputs = 2 * kPanel;
 static_assert(kBlockRows == kQuantisedRowBlock);
 // Below this, AVX-512's VNNI is faster.
 constexpr int kFewRows = 8;
-
-// What LDTILECFG reads.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 // Weights that stay in L1 while the rows pass: this many tiles of each of two panels, 32 KB.
 constexpr int kChunkTiles = 16;
@@ -176,8 +168,7 @@ void linear_int8_amx(const Int8Block& block) {
   // A tile takes 64 inputs, which must be of one group.
   if (block.rows < kFewRows || block.steps % kTileSteps != 0) return linear_int8_avx512(block);
   Sums sums[kMostBlocks];
-  static constexpr TileConfig kConfig;
-  _tile_loadconfig(&kConfig);
+  configure_tiles();
   constexpr int kMostRows = kMostBlocks * kBlockRows;
   for (int row = 0; row < block.rows; row += kMostRows) {
     Int8Block part = block;

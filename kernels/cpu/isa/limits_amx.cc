@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/isa/limits.h"
+#include "kernels/cpu/isa/tiles.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
@@ -8,21 +9,10 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kRowBytes = 64;
 
-// Intel SDM, LDTILECFG: palette 1, and for each tile its bytes a row and its rows.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64);
-
 // Sets this thread's eight tiles up, all of full size: 0 to 3 are sums of zero, 4 to 7 hold
 // `operand`, of kTileRows · kRowBytes bytes.
 void load_tiles(const uint8_t* operand) {
-  static constexpr TileConfig kConfig;
-  _tile_loadconfig(&kConfig);
+  configure_tiles();
   // The compiler does not know that the loads below read memory.
   asm volatile("" : : "r"(operand) : "memory");
   _tile_zero(0);

@@ -15,9 +15,13 @@ constexpr int kTaskOutputs = 48;
 constexpr int kTaskRows = 64;
 // A task of int8: at most this many rows, which fit L2 with room for weights; and at least this
 // many weights, of which a core reads some 10 a nanosecond.
-constexpr int kInt8TaskRows = 256;
+constexpr int kInt8TaskRows = kTiledRows;
 constexpr int64_t kInt8TaskRowBytes = 1'300'000;
 constexpr int kInt8TaskWeights = 16'000;
+// Fewer rows go faster one by one than in tiles.
+constexpr int kFewestTiledRows = 8;
+// A task in tiles: at most this many panels, for the sake of its scratch.
+constexpr int kMostTiledPanels = 40;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
 // Multiplications below which a second thread costs more than it brings.
@@ -117,6 +121,7 @@ struct Rectangle {
   int rows;
   int first_output;
   int outputs;
+  std::byte* scratch;  // of its thread, as Int8Block wants it
 };
 
 // Of part `part` of w: a rectangle of its outputs.
@@ -133,7 +138,8 @@ Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, size_t part, cons
           r.rows,
           r.outputs,
           weight.shape().steps(),
-          epilogue};
+          epilogue,
+          r.scratch};
 }
 
 }  // namespace
@@ -143,7 +149,7 @@ std::byte* LinearEngine::Scratch::room_for(int64_t wanted) {
     memory = std::make_unique<HostStorage>(wanted);
     bytes = wanted;
   }
-  return memory->data();
+  return memory ? memory->data() : nullptr;
 }
 
 Linear LinearEngine::load(const LinearSource& source) {
@@ -164,7 +170,7 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
     const QuantisedRows quantised = quantise(x, w.int8_parts[0].weight.shape());
     for (size_t part = 0; part < w.int8_parts.size(); ++part) {
       const PanelShape& shape = w.int8_parts[part].weight.shape();
-      each_rectangle(x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
+      each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
         table_.int8.linear(block_of(quantised, w, part, rectangle, to, epilogue));
       });
     }
@@ -189,7 +195,7 @@ void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out)
   }
   const PanelShape& shape = w.int8_parts[0].weight.shape();
   const QuantisedRows quantised = quantise(x, shape);
-  each_rectangle(x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
+  each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
     table_.int8.linear(block_of(quantised, w, 0, rectangle, to, mlp.activation));
     table_.int8.linear(block_of(quantised, gate, 0, rectangle, to, Epilogue::kMultiply));
   });
@@ -215,17 +221,22 @@ void LinearEngine::run_floats(const LinearBlock& whole) {
 }
 
 QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) {
-  constexpr int kLineBytes = 64;
-  // Whole lines and an odd number of them, so that equal columns of many rows do not compete for
-  // the same few sets of the cache.
-  const int lines = ceil_div(panels.groups() * panels.steps() * kStepInputs, kLineBytes);
-  const int64_t stride = int64_t{lines | 1} * kLineBytes;
+  constexpr int kLine = QuantisedRows::kLine;
+  const bool whole_lines = panels.groups() == 1 || panels.steps() * kStepInputs % kLine == 0;
+  const bool tiles = table_.int8.tiles && x.rows >= kFewestTiledRows && whole_lines;
+  int lines = ceil_div(panels.groups() * panels.steps() * kStepInputs, kLine);
+  // An odd number of lines, so that equal columns of many rows do not compete for the same few sets
+  // of the cache.
+  if (!tiles) lines |= 1;
+  const int64_t stride = int64_t{lines} * kLine;
   const int64_t padded_rows = round_up(x.rows, kQuantisedRowBlock);
   const int64_t scale_bytes = padded_rows * panels.groups() * int64_t{sizeof(float)};
   const QuantisedRows all = {reinterpret_cast<int8_t*>(values_.room_for(padded_rows * stride)),
                              reinterpret_cast<float*>(scales_.room_for(scale_bytes)),
-                             reinterpret_cast<int32_t*>(corrections_.room_for(scale_bytes)), stride,
-                             panels.groups()};
+                             reinterpret_cast<int32_t*>(corrections_.room_for(scale_bytes)),
+                             stride,
+                             panels.groups(),
+                             tiles};
   each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row) {
     table_.int8.quantise_row(from.f32(row), x.cols, panels.group, all.from(row));
   });
@@ -233,20 +244,28 @@ QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) 
 }
 
 template <typename Body>
-void LinearEngine::each_rectangle(int rows, const PanelShape& shape, const Body& body) {
+void LinearEngine::each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape,
+                                  const Body& body) {
   const auto fitting = static_cast<int>(kInt8TaskRowBytes / shape.inputs);
-  const int task_rows = std::clamp(fitting / kQuantisedRowBlock * kQuantisedRowBlock,
-                                   kQuantisedRowBlock, kInt8TaskRows);
+  const int most_rows = x.tiles ? kTiledRows
+                                : std::clamp(fitting / kQuantisedRowBlock * kQuantisedRowBlock,
+                                             kQuantisedRowBlock, kInt8TaskRows);
+  // Equal blocks, but for whole ones of a kernel.
+  const int task_rows =
+      std::max(1, round_up(ceil_div(rows, ceil_div(rows, most_rows)), kQuantisedRowBlock));
   const int row_blocks = ceil_div(rows, task_rows);
   const int even = ceil_div(shape.panels() * row_blocks, pool_.size() * kTasksPerThread);
   const auto worth = static_cast<int>(kInt8TaskWeights / shape.panel_bytes() / rows) + 1;
-  const int panels = std::max(even, worth);
+  const int panels = std::min(std::max(even, worth), x.tiles ? kMostTiledPanels : shape.panels());
   const int ranges = ceil_div(shape.panels(), panels);
-  const auto task = [&](int index, int) {
+  const int64_t scratch_bytes = x.tiles ? tiled_scratch(panels * kPanelOutputs) : 0;
+  std::byte* scratch = scratch_.room_for(scratch_bytes * pool_.size());
+  const auto task = [&](int index, int thread) {
     const int first_row = index / ranges * task_rows;
     const int first_output = index % ranges * panels * kPanelOutputs;
     body(Rectangle{first_row, std::min(task_rows, rows - first_row), first_output,
-                   std::min(panels * kPanelOutputs, shape.outputs - first_output)});
+                   std::min(panels * kPanelOutputs, shape.outputs - first_output),
+                   scratch + thread * scratch_bytes});
   };
   const int64_t products = int64_t{rows} * shape.outputs * shape.inputs;
   each_task(pool_, ranges * row_blocks, products < kSmallInt8Product, task);

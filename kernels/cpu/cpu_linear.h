@@ -32,7 +32,7 @@ class LinearEngine {
   QuantisedRows quantise(const Tensor& x, const PanelShape& panels);
   // Calls body(block) for rectangles that cover [rows, outputs] of a packed matrix.
   template <typename Body>
-  void each_rectangle(int rows, const PanelShape& shape, const Body& body);
+  void each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape, const Body& body);
 
   const KernelTable& table_;
   host::ThreadPool& pool_;
@@ -46,6 +46,7 @@ class LinearEngine {
   Scratch values_;
   Scratch scales_;
   Scratch corrections_;
+  Scratch scratch_;  // a block's, for each thread
 };
 
 }  // namespace ocelli::kernels::cpu

@@ -14,7 +14,7 @@
 
 namespace ocelli::kernels::cpu {
 
-// A matrix of fp32 in memory, or, where it says so, of fp16 or bf16.
+// A matrix of fp32 in memory, or, where it says so, of fp16, bf16 or int8.
 struct Rows {
   std::byte* data = nullptr;
   int64_t stride = 0;  // elements from one row to the next
@@ -39,21 +39,40 @@ struct LinearBlock {
 };
 
 // Rows of activations in int8, each group filled up with zeros to whole steps of 4 (packing.h).
+//
+// Either row after row, or in tiles: 16 rows at a time, line by line of 64 inputs, as AMX takes
+// them: [16 rows of stride bytes each: [stride / 64][16][64]]. Groups fill whole lines then.
 struct QuantisedRows {
-  int8_t* values = nullptr;        // [rows][stride], of which groups · steps · 4 bytes are used
+  int8_t* values = nullptr;
   float* scales = nullptr;         // [rows][groups]
   int32_t* corrections = nullptr;  // [rows][groups], −128 · the sum of the group's values
-  int64_t stride = 0;
+  int64_t stride = 0;              // bytes of a row
   int groups = 0;
+  bool tiles = false;
 
+  // These rows from `row` on: in tiles, a multiple of 16, or one row alone.
   [[gnu::always_inline]] QuantisedRows from(int64_t row) const {
-    return {values + row * stride, scales + row * groups, corrections + row * groups, stride,
-            groups};
+    int8_t* start = values + (tiles ? row / kTileRows * kTileRows * stride + row % kTileRows * kLine
+                                    : row * stride);
+    return {start, scales + row * groups, corrections + row * groups, stride, groups, tiles};
   }
+  // Value `i` of the first row, i counting what groups are filled up with.
+  [[gnu::always_inline]] int8_t* at(int64_t i) const {
+    return values + (tiles ? i / kLine * kLine * kTileRows + i % kLine : i);
+  }
+
+  static constexpr int kTileRows = 16;
+  static constexpr int kLine = 64;
 };
 
 // `values` may be read up to a multiple of this many rows: what stands there is not used.
 inline constexpr int kQuantisedRowBlock = 32;
+
+// In tiles: the rows of a block at most, and bytes of scratch for so many outputs.
+inline constexpr int kTiledRows = 256;
+inline constexpr int64_t tiled_scratch(int outputs) {
+  return int64_t{kTiledRows} * ((outputs + 31) / 32 * 32) * int64_t{sizeof(int32_t)};
+}
 
 // out[r][n] ← epilogue(x·W + bias) for `rows` quantised rows and `outputs` outputs of a packed
 // matrix, from an output on that is a multiple of 16. Gives the same bits on every instruction set,
@@ -68,12 +87,15 @@ struct Int8Block {
   int outputs = 0;
   int steps = 0;  // in a group
   Epilogue epilogue = Epilogue::kStore;
+  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch(), on a cache line
 };
 
 struct Int8Functions {
   // One row of n values, n a multiple of group, by the rule of Ops::linear.
   void (*quantise_row)(const float* x, int n, int group, const QuantisedRows& out);
   void (*linear)(const Int8Block& block);
+  // Whether `linear` takes rows in tiles too.
+  bool tiles = false;
 };
 
 // Attention merges the softmaxes of as many keys at a time, counted from position 0 on.
@@ -89,7 +111,7 @@ inline constexpr int kAttentionPadding = 16;
 // of one token that share their keys.
 struct AttentionBlock {
   Rows q;                   // [rows, head_dim]
-  Rows keys;                // [visible, head_dim], fp32 or fp16
+  Rows keys;                // [visible, head_dim], fp32, fp16, or int8 with scales (ops.h)
   Rows values;              // likewise
   Rows out;                 // [rows, head_dim]
   float* scores = nullptr;  // scratch, 64-byte aligned: attention_scratch() floats
@@ -139,6 +161,8 @@ struct KernelTable {
   // Between fp32 and fp16 (rounded to nearest, even) or bf16 (to fp32 only).
   void (*to_f32)(DType dtype, const std::byte* x, int n, float* out);
   void (*to_f16)(const float* x, int n, uint16_t* out);
+  // A head of n values for a cache of kI8 (ops.h): n int8, and their scale behind them.
+  void (*to_i8)(const float* x, int n, int8_t* out);
   Int8Functions int8;
   // `attention` for at most kFewQueries queries in two steps: one block of keys into block.parts,
   // in any order, by any thread; and all of the parts into block.out. Null: there is no such split.

@@ -23,6 +23,7 @@ const std::vector<const KernelTable*>& supported_tables() {
         KernelTable table = kAvx512Table;
         table.isa = "amx";
         table.int8.linear = linear_int8_amx;
+        table.int8.tiles = true;
         return table;
       }();
       if (amx_works()) found.push_back(&amx);

@@ -40,33 +40,42 @@ struct Int8Kernels {
     V poison = Vec::zero();  // ±0, or NaN after a value that is not finite
     for (int i = 0; i < n; i += kLanes) {
       const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
-      largest = Vec::maximum(largest, Vec::maximum(v, Vec::zero() - v));
+      largest = Vec::maximum(largest, Vec::magnitude(v));
       poison = poison + v * Vec::zero();
     }
     return Vec::reduce_max(largest) / 127.0F + Vec::reduce_add(poison);
   }
 
+  // x / scale rounded to nearest, halves away from zero. A product with the inverse is off by less
+  // than 1e-4, which matters only near halves: there, seldom, it is divided.
+  static V rounded_quotient(V x, V scale, V inverse) {
+    const V product = x * inverse;
+    const V nearest = Vec::round(product);
+    if (!Vec::any_above(Vec::magnitude(product - nearest), 0.4999F)) return nearest;
+    return Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127));
+  }
+
   static void quantise_row(const float* x, int n, int group, const QuantisedRows& out) {
-    const int padded = (group + kStep - 1) / kStep * kStep;
-    int8_t* values = out.values;
-    for (int g = 0; g * group < n; ++g, x += group, values += padded) {
-      std::memset(values + group, 0, padded - group);
+    // Where a scale is smaller its inverse is large, or infinite.
+    constexpr float kSmallScale = 1e-30F;
+    const int unit = out.tiles ? QuantisedRows::kLine : kStep;
+    const int padded = (group + unit - 1) / unit * unit;
+    int64_t first = 0;
+    for (int g = 0; g * group < n; ++g, x += group, first += padded) {
       const float scale = group_scale(x, group);
-      out.scales[g] = scale;
-      out.corrections[g] = 0;
-      if (!(scale > 0)) {
-        std::memset(values, 0, group);
-        continue;
-      }
+      const bool zeros = !(scale > 0);
+      const V divisor = Vec::set1(zeros ? 1.0F : scale);
+      const V inverse = Vec::set1(scale > kSmallScale ? 1.0F / scale : NAN);
       V sums = Vec::zero();  // of integers whose sum stays below 2^24: exact
-      const V divisor = Vec::set1(scale);
       for (int i = 0; i < group; i += kLanes) {
         const int count = group - i < kLanes ? group - i : kLanes;
-        const V quotient = Vec::load_partial(x + i, count) / divisor;
-        const V rounded = Vec::round_away(Vec::at_most(Vec::at_least(quotient, -127), 127));
-        Vec::store_int8(values + i, rounded, count);
+        const V values = zeros ? Vec::zero() : Vec::load_partial(x + i, count);
+        const V rounded = rounded_quotient(values, divisor, inverse);
+        Vec::store_int8(out.at(first + i), rounded, count);
         sums = sums + rounded;
       }
+      std::memset(out.at(first + group - 1) + 1, 0, padded - group);
+      out.scales[g] = scale;
       out.corrections[g] = -128 * static_cast<int32_t>(Vec::reduce_add(sums));
     }
   }

@@ -25,9 +25,11 @@ struct VecAvx2 {
   static V load(const float* p) { return _mm256_loadu_ps(p); }
   static V load(const Half* p) { return widen_half(_mm_loadu_si128((const __m128i*)p)); }
   static V load(const Brain* p) { return widen_brain(_mm_loadu_si128((const __m128i*)p)); }
+  static V load(const Int8* p) { return widen_int8(_mm_loadl_epi64((const __m128i*)p)); }
   static V load_partial(const float* p, int n) { return _mm256_maskload_ps(p, mask(n)); }
   static V load_partial(const Half* p, int n) { return widen_half(partial_16(p, n)); }
   static V load_partial(const Brain* p, int n) { return widen_brain(partial_16(p, n)); }
+  static V load_partial(const Int8* p, int n) { return widen_int8(partial_16(p, n)); }
 
   static void store(float* p, V v) { _mm256_storeu_ps(p, v); }
   static void store_partial(float* p, V v, int n) { _mm256_maskstore_ps(p, mask(n), v); }
@@ -42,6 +44,11 @@ struct VecAvx2 {
   static V at_least(V x, float low) { return _mm256_max_ps(set1(low), x); }
   static V at_most(V x, float high) { return _mm256_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm256_max_ps(a, b); }
+  static V magnitude(V x) { return _mm256_andnot_ps(set1(-0.0F), x); }
+  // Whether a lane is above the limit, or NaN.
+  static bool any_above(V x, float limit) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x, set1(limit), _CMP_NLE_UQ)) != 0;
+  }
   static V round(V x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // To the nearest integer, halves away from zero; |x| ≤ 127. Adds the float below a half: with it,
   // what is less than a half away never reaches the next one.
@@ -130,6 +137,7 @@ struct VecAvx2 {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes);
   }
+  // n elements of at most 16 bits, and zeros.
   template <typename T>
   static __m128i partial_16(const T* p, int n) {
     alignas(16) uint16_t values[kLanes] = {};
@@ -137,6 +145,7 @@ struct VecAvx2 {
     return _mm_load_si128((const __m128i*)values);
   }
   static V widen_half(__m128i x) { return _mm256_cvtph_ps(x); }
+  static V widen_int8(__m128i x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)); }
   static V widen_brain(__m128i x) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
   }

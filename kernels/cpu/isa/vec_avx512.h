@@ -23,12 +23,16 @@ struct VecAvx512 {
   static V load(const float* p) { return _mm512_loadu_ps(p); }
   static V load(const Half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
   static V load(const Brain* p) { return widen_brain(_mm256_loadu_si256((const __m256i*)p)); }
+  static V load(const Int8* p) { return widen_int8(_mm_loadu_si128((const __m128i*)p)); }
   static V load_partial(const float* p, int n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load_partial(const Half* p, int n) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(n), p));
   }
   static V load_partial(const Brain* p, int n) {
     return widen_brain(_mm256_maskz_loadu_epi16(mask(n), p));
+  }
+  static V load_partial(const Int8* p, int n) {
+    return widen_int8(_mm_maskz_loadu_epi8(mask(n), p));
   }
 
   static void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -42,6 +46,11 @@ struct VecAvx512 {
   static V at_least(V x, float low) { return _mm512_max_ps(set1(low), x); }
   static V at_most(V x, float high) { return _mm512_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm512_max_ps(a, b); }
+  static V magnitude(V x) { return _mm512_abs_ps(x); }
+  // Whether a lane is above the limit, or NaN.
+  static bool any_above(V x, float limit) {
+    return _mm512_cmp_ps_mask(x, set1(limit), _CMP_NLE_UQ) != 0;
+  }
   static V round(V x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
@@ -116,10 +125,16 @@ struct VecAvx512 {
   static V both(__m128i a, __m128i b) {
     return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1));
   }
+  struct EightInt8 {
+    __m128i low;  // in its first half
+  };
+  static V both(EightInt8 a, EightInt8 b) { return widen_int8(_mm_unpacklo_epi64(a.low, b.low)); }
   static __m256 eight(const float* p) { return _mm256_loadu_ps(p); }
   static __m256 eight(const float* p, int n) { return _mm256_maskz_loadu_ps(half(n), p); }
   static __m128i eight(const Half* p) { return _mm_loadu_si128((const __m128i*)p); }
   static __m128i eight(const Half* p, int n) { return _mm_maskz_loadu_epi16(half(n), p); }
+  static EightInt8 eight(const Int8* p) { return {_mm_loadl_epi64((const __m128i*)p)}; }
+  static EightInt8 eight(const Int8* p, int n) { return {_mm_maskz_loadu_epi8(half(n), p)}; }
   static V pairs(V a, V b) { return _mm512_unpacklo_ps(a, b) + _mm512_unpackhi_ps(a, b); }
   static V quads(V a, V b) {
     const __m512d c = (__m512d)a;
@@ -127,6 +142,7 @@ struct VecAvx512 {
     return (V)_mm512_unpacklo_pd(c, d) + (V)_mm512_unpackhi_pd(c, d);
   }
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1U << n) - 1); }
+  static V widen_int8(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)); }
   static V widen_brain(__m256i x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
   }

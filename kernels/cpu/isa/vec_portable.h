@@ -25,6 +25,7 @@ struct VecPortable {
   static float widen(float x) { return x; }
   static float widen(Half x) { return f16_to_f32(x.bits); }
   static float widen(Brain x) { return bf16_to_f32(x.bits); }
+  static float widen(Int8 x) { return x.value; }
 
   template <typename T>
   static V load_partial(const T* p, int n) {
@@ -59,6 +60,14 @@ struct VecPortable {
   static V at_least(V x, float low) { return x < low ? set1(low) : x; }
   static V at_most(V x, float high) { return x > high ? set1(high) : x; }
   static V maximum(V a, V b) { return a > b ? a : b; }
+  static V magnitude(V x) { return x < 0 ? zero() - x : x; }
+  // Whether a lane is above the limit, or NaN.
+  static bool any_above(V x, float limit) {
+    for (int i = 0; i < kLanes; ++i) {
+      if (!(x[i] <= limit)) return true;
+    }
+    return false;
+  }
   static V round(V x) {
     for (int i = 0; i < kLanes; ++i) x[i] = std::nearbyint(x[i]);
     return x;

@@ -17,7 +17,7 @@ BEGINNING ?= Once upon a time
 # The one list of packages: what the build needs, and what only tests need.
 BUILD_PACKAGES = build-essential cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev \
   libcli11-dev libpcre2-dev libpng-dev libjpeg62-turbo-dev libtiff-dev libwebp-dev libexiv2-dev \
-  libsentencepiece-dev libgtest-dev
+  libsentencepiece-dev nettle-dev libgtest-dev
 TEST_PACKAGES = libbenchmark-dev clang libclang-rt-14-dev clang-format clang-tidy
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)

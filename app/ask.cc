@@ -9,6 +9,7 @@
 
 #include "app/batch.h"
 #include "app/commands.h"
+#include "app/heatmap.h"
 #include "app/json_output.h"
 #include "app/options.h"
 #include "app/question_line.h"
@@ -27,6 +28,7 @@ struct AskOptions {
   std::vector<std::string> arguments;  // pictures, then the question
   std::string jsonl;
   std::string dump_input;
+  HeatmapFiles heatmap;  // an empty path: none
   bool interactive = false;
   bool as_json = false;
 };
@@ -61,13 +63,8 @@ void dump_inputs(const AskOptions& options, const Pipeline& pipeline, const Pict
   if (!pipeline.config().vision) host::fail("--dump-input: this model reads text only");
   const size_t count = pictures.images.size();
   if (count == 0) throw UsageError("--dump-input needs a picture");
-  const std::filesystem::path path = options.dump_input;
   for (size_t i = 0; i < count; ++i) {
-    std::filesystem::path target = path;
-    if (count > 1) {
-      target.replace_filename(
-          fmt::format("{}-{}{}", path.stem().string(), i + 1, path.extension().string()));
-    }
+    const std::filesystem::path target = numbered_path(options.dump_input, i + 1, count);
     const vision::Image seen = pipeline.preprocess(pictures.images[i]);
     vision::write_png(seen, target.string());
     if (!options.model.quiet) {
@@ -78,6 +75,23 @@ void dump_inputs(const AskOptions& options, const Pipeline& pipeline, const Pict
           options.input.decode.honour_exif ? " (upright by its EXIF)" : " as stored",
           padded ? "padded to a square and scaled" : "stretched", seen.width, seen.height));
     }
+  }
+}
+
+// Refuses what has no pictures to look at.
+void require_pictures(const AskOptions& options, const Pipeline& pipeline,
+                      const Pictures& pictures) {
+  if (options.heatmap.path.empty()) return;
+  if (!pipeline.config().vision) host::fail("--heatmap: this model reads text only");
+  if (pictures.images.empty()) throw UsageError("--heatmap needs a picture");
+}
+
+void save_heatmaps(const AskOptions& options, const Pipeline& pipeline, const Pictures& pictures,
+                   const Gaze& gaze) {
+  if (options.heatmap.path.empty()) return;
+  for (const std::string& file :
+       write_heatmaps(gaze, pictures.images, *pipeline.config().vision, options.heatmap)) {
+    if (!options.model.quiet) note(fmt::format("{}: where the model looked", file));
   }
 }
 
@@ -111,7 +125,9 @@ void ask_once(AskOptions& options) {
   const AnswerOptions answer_options = options.sampling.get();
   const std::string question = question_text(last);
   const Pictures pictures = read_pictures(paths, options.input.decode);
+  options.model.pipeline.probe = !options.heatmap.path.empty();
   Pipeline pipeline = options.model.open(1);
+  require_pictures(options, pipeline, pictures);
   dump_inputs(options, pipeline, pictures);
   Conversation conversation(pipeline);
   catch_interrupts();
@@ -126,6 +142,7 @@ void ask_once(AskOptions& options) {
     print("\n");
     if (!options.model.quiet) note(summary(answer));
   }
+  save_heatmaps(options, pipeline, pictures, answer.gaze);
   options.model.finish(pipeline);
   if (answer.finish == llm::FinishReason::kNone && interrupted()) throw Exit{kInterruptedExit};
 }
@@ -222,9 +239,13 @@ void run_ask(AskOptions& options) {
     if (options.as_json) throw UsageError("--jsonl prints JSON lines anyway: leave --json out");
     if (!options.dump_input.empty())
       throw UsageError("--jsonl and --dump-input exclude each other");
+    if (!options.heatmap.path.empty()) throw UsageError("--jsonl and --heatmap exclude each other");
     return ask_many(options);
   }
-  if (options.interactive) return converse(options);
+  if (options.interactive) {
+    if (!options.heatmap.path.empty()) throw UsageError("-i and --heatmap exclude each other");
+    return converse(options);
+  }
   if (options.arguments.empty()) {
     throw UsageError("ask what? For example: ocelli ask photo.jpg \"What is this?\"");
   }
@@ -247,6 +268,10 @@ void add_ask(CLI::App& program) {
   command->add_flag("--json", options->as_json, "Print one JSON object an answer");
   command->add_option("--dump-input", options->dump_input,
                       "Write the picture as the model sees it (PNG)");
+  CLI::Option* heatmap = command->add_option(
+      "--heatmap", options->heatmap.path, "Write where the model looked, over the picture (PNG)");
+  command->add_flag("--heatmap-words", options->heatmap.words, "And for each word of the answer")
+      ->needs(heatmap);
   options->model.add_to(*command);
   options->model.add_system_to(*command);
   options->sampling.add_to(*command);

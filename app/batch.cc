@@ -106,7 +106,7 @@ Pictures read_pictures(const std::vector<std::string>& paths, const vision::Deco
   return pictures;
 }
 
-std::vector<Line> read_lines(const std::string& path) {
+std::vector<Line> read_lines(const std::string& path, std::string_view expected) {
   std::istringstream text;
   std::ifstream file;
   if (path == "-") {
@@ -122,7 +122,9 @@ std::vector<Line> read_lines(const std::string& path) {
     ++number;
     if (line.find_first_not_of(" \t\r") != std::string::npos) lines.push_back({number, line});
   }
-  if (lines.empty()) host::fail("{}: holds no questions", path == "-" ? "standard input" : path);
+  if (lines.empty()) {
+    host::fail("{}: holds no {}", path == "-" ? "standard input" : path, expected);
+  }
   return lines;
 }
 

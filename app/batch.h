@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "app/conversation.h"
@@ -38,8 +39,8 @@ struct Line {
 };
 
 // The lines of a file that are not blank, "-" being standard input. Throws host::Error when it
-// cannot be read or has none.
-std::vector<Line> read_lines(const std::string& path);
+// cannot be read or has none, which says what was expected to be there.
+std::vector<Line> read_lines(const std::string& path, std::string_view expected = "questions");
 
 // `image` as a line of the file `list` means it: relative to that file's folder.
 std::string resolve_image(const std::string& image, const std::string& list);

@@ -27,7 +27,7 @@ constexpr int64_t kMega = 1'000'000;
 
 struct BenchOptions {
   PipelineOptions pipeline;
-  std::string kv = ModelOptions().kv;
+  KvCacheOption kv;
   std::string model;
   std::string preset;
   std::string weights = "int8";
@@ -89,7 +89,7 @@ BenchShape choose_shape(const ModelConfig& config, const BenchOptions& options) 
                   : window > kUsualContext ? kUsualContext
                                            : std::max(1, window / 2);
   shape.most_batch = *std::ranges::max_element(options.rows.batches);
-  shape.kv_dtype = options.kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
+  shape.kv_dtype = options.kv.get();
   return shape;
 }
 
@@ -207,7 +207,7 @@ void run_rows(BenchOptions& options) {
   report.weights = model.ops().weight_format();
   report.processor = kernels::processor_name();
   report.isa = meter.isa();
-  report.kv = options.kv;
+  report.kv = options.kv.name();
   report.threads = meter.threads();
   report.limits = meter.limits();
   print(options.as_json ? json_line(to_json(report)) : to_table(report));
@@ -220,7 +220,7 @@ void run_bench(BenchOptions& options) {
     run_rows(options);
     return;
   }
-  options.pipeline.kv_dtype = options.kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
+  options.pipeline.kv_dtype = options.kv.get();
   Pipeline pipeline(find_model(options.model), options.pipeline);
   bench_images(pipeline, options.images, options.as_json, options.quiet);
 }
@@ -273,9 +273,7 @@ void add_bench(CLI::App& program) {
       ->capture_default_str();
   command->add_option("--threads", backend.threads, "Threads (default: every core)")
       ->check(CLI::Range(1, 1024));
-  command->add_option("--kv-cache", options->kv, "Precision of keys and values")
-      ->check(CLI::IsMember({"f32", "f16"}))
-      ->capture_default_str();
+  options->kv.add_to(*command);
   command->add_flag("--json", options->as_json, "Print one JSON object");
   command->add_flag("-q,--quiet", options->quiet, "Print results and errors only");
   command->footer(

@@ -62,13 +62,12 @@ void BenchModel::load_vision(const VisionConfig& config, const ModelWeights& wei
 
 void BenchModel::fill_cache() {
   // Two rows of every sequence and layer are alike; only the time to read them matters.
-  const int width = ops_.caches().empty() ? 0 : ops_.caches()[0].cols;
-  const std::vector<float> values = random_floats(int64_t{shape_.context} * width, 3);
-  for (const Tensor& cache : ops_.caches()) {
-    for (int i = 0; i < shape_.most_batch; ++i) {
-      ops_.write(values, cache.row_range(i * shape_.capacity(), shape_.context));
-    }
-  }
+  const int width = std::visit([](const auto& text) { return text.kv_width(); }, config_.text);
+  const Tensor rows = ops_.tensor(shape_.context, width, DType::kF32, Placement::kActivation);
+  ops_.write(random_floats(int64_t{shape_.context} * width, 3), rows);
+  std::vector<Segment> segments;
+  for (int i = 0; i < shape_.most_batch; ++i) segments.push_back({i, 0, shape_.context, 0});
+  for (const Tensor& cache : ops_.caches()) ops_.append(rows, cache, shape_.capacity(), segments);
 }
 
 void BenchModel::encode() {

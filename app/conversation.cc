@@ -53,8 +53,10 @@ void Conversation::ask(std::string_view question, const Pictures& pictures,
                pipeline_.config().model_type);
   }
   const int image_count = static_cast<int>(images.size());
-  const llm::Prompt prompt = first_turn_ ? pipeline_.prompts().first_turn(question, image_count)
-                                         : pipeline_.prompts().next_turn(question, image_count);
+  const llm::PromptTemplate& prompts = pipeline_.prompts();
+  const llm::Prompt prompt = first_turn_
+                                 ? prompts.first_turn(question, image_count, options.begin_with)
+                                 : prompts.next_turn(question, image_count, options.begin_with);
   answer_ = {};
   answer_.timings.load = pipeline_.load_ms();
   answer_.timings.image = pictures.decode_ms;
@@ -62,11 +64,14 @@ void Conversation::ask(std::string_view question, const Pictures& pictures,
   answer_.image_rows = vision ? image_count * vision->image_rows() : 0;
   stops_.emplace(options.stop_strings);
   utf8_ = {};
-  begun_ = false;
+  answer_.text = options.begin_with;
+  begun_ = !options.begin_with.empty();
+  begin_with_ = options.begin_with.size();
   llm::GenerationOptions generation;
   generation.max_tokens = choose_max_tokens(answer_.prompt_tokens + answer_.image_rows, options);
   generation.sampler = options.sampler;
   generation.stop_tokens = {pipeline_.tokenizer().eos()};
+  generation.probabilities = options.confidence;
 
   std::vector<llm::ContextPiece> pieces;
   for (const llm::PromptPiece& piece : prompt) {
@@ -75,10 +80,12 @@ void Conversation::ask(std::string_view question, const Pictures& pictures,
       continue;
     }
     Stopwatch watch;
-    const Image seen = pipeline_.preprocess(images[piece.image]);
+    const Image& image = images[piece.image];
+    const Image seen = pictures.preprocessed ? image : pipeline_.preprocess(image);
     answer_.timings.image += watch.elapsed_ms();
     pieces.push_back({{}, pipeline_.encode(seen, answer_.timings)});
   }
+  watch_gaze(pieces);
   pipeline_.engine().submit(sequence_, std::move(pieces), generation);
   first_turn_ = false;
   finished_ = false;
@@ -87,6 +94,7 @@ void Conversation::ask(std::string_view question, const Pictures& pictures,
 
 // Refuses, with the numbers, what cannot fit; the engine would too, but after the encoder has run.
 int Conversation::choose_max_tokens(int prompt_rows, const AnswerOptions& options) const {
+  const int context = pipeline_.context();
   const int room = pipeline_.engine().room(sequence_);
   const int most = room - prompt_rows + 1;  // the last token needs no position
   const int wanted = options.max_tokens.value_or(std::min(kDefaultMaxTokens, std::max(1, most)));
@@ -94,10 +102,22 @@ int Conversation::choose_max_tokens(int prompt_rows, const AnswerOptions& option
     host::fail(
         "the context is too small: of {} positions {} are taken, the question needs {} ({} of them "
         "pictures) and the answer up to {}",
-        pipeline_.config().context, pipeline_.config().context - room, prompt_rows,
-        answer_.image_rows, wanted);
+        context, context - room, prompt_rows, answer_.image_rows, wanted);
   }
   return wanted;
+}
+
+void Conversation::watch_gaze(std::span<const llm::ContextPiece> pieces) {
+  kernels::AttentionProbe* probe = pipeline_.probe();
+  if (probe == nullptr) return;
+  // A token that waits for its position goes before the prompt: room() counts it as there.
+  int position = pipeline_.context() - pipeline_.engine().room(sequence_);
+  std::vector<PicturePlace> pictures;
+  for (const llm::ContextPiece& piece : pieces) {
+    if (piece.tokens.empty()) pictures.push_back({position, piece.size()});
+    position += piece.size();
+  }
+  gaze_ = std::make_unique<GazeRecorder>(*probe, sequence_, pictures, position);
 }
 
 std::string Conversation::accept(const llm::Output& output) {
@@ -106,12 +126,15 @@ std::string Conversation::accept(const llm::Output& output) {
     throw host::Error(pipeline_.why_not_finite());
   }
   ++answer_.tokens;
+  answer_.confidence += (output.probability - answer_.confidence) / answer_.tokens;
   if (answer_.tokens == 1) answer_.timings.prefill = watch_.lap_ms();
   answer_.timings.generate = answer_.tokens == 1 ? 0 : watch_.elapsed_ms();
   answer_.finish = output.finish;
   if (output.finish != FinishReason::kNone) finished_ = true;
   if (output.finish == FinishReason::kStopToken) return {};
-  std::string text = show(utf8_.push(pipeline_.tokenizer().token_bytes(output.token)));
+  const std::string_view bytes = pipeline_.tokenizer().token_bytes(output.token);
+  if (gaze_) gaze_->accept(bytes);
+  std::string text = show(utf8_.push(bytes));
   if (stops_->stopped()) {
     if (!finished_) pipeline_.engine().stop(sequence_);
     answer_.finish = FinishReason::kStopToken;
@@ -124,6 +147,10 @@ std::string Conversation::finish() {
   std::string text = show(utf8_.flush());
   const std::string held = stops_->flush();
   answer_.text += held;
+  if (gaze_) {
+    answer_.gaze = gaze_->finish(std::string_view(answer_.text).substr(begin_with_));
+    gaze_.reset();
+  }
   return text + held;
 }
 

@@ -24,11 +24,13 @@ int run(int argc, char** argv) {
   program.require_subcommand(1);
   program.get_formatter()->column_width(36);
   program.footer(
-      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 "
-      "interrupted.\n");
+      "`ocelli COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 "
+      "stopped and resumable, 130 interrupted.\n");
   ocelli::app::add_ask(program);
+  ocelli::app::add_caption(program);
   ocelli::app::add_story(program);
   ocelli::app::add_eval(program);
+  ocelli::app::add_merge(program);
   ocelli::app::add_perplexity(program);
   ocelli::app::add_bench(program);
   ocelli::app::add_quantize(program);
@@ -45,7 +47,9 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error like any other
+  // A closed pipe and a file that may not grow are errors like any other.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(argc, argv);
   } catch (const ocelli::app::UsageError& error) {

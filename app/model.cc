@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "app/stopwatch.h"
 #include "host/error.h"
 #include "host/json.h"
 #include "host/mapped_file.h"
@@ -173,9 +174,13 @@ fs::path find_bundled(const fs::path& name) {
 }  // namespace
 
 OpenedModel open_model(const fs::path& path) {
+  const Stopwatch watch;
   std::error_code ignored;  // whatever is wrong will be said by who opens it
-  if (fs::is_directory(path, ignored)) return open_directory(path);
-  return is_safetensors_file(path) ? open_packed(path) : open_llama2c_file(path);
+  OpenedModel model = fs::is_directory(path, ignored) ? open_directory(path)
+                      : is_safetensors_file(path)     ? open_packed(path)
+                                                      : open_llama2c_file(path);
+  model.opening_ms = watch.elapsed_ms();
+  return model;
 }
 
 std::unique_ptr<llm::Tokenizer> OpenedModel::load_tokenizer() const {

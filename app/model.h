@@ -70,6 +70,7 @@ struct OpenedModel {
   std::filesystem::path path;
   std::filesystem::path tokenizer;  // what llm::load_tokenizer reads; empty: it is in the file
   std::string config_text;          // of config.json; empty for a file of llama2.c
+  double opening_ms = 0;            // that this took
 
   bool packed() const { return checkpoint.packed() != nullptr && tokenizer.empty(); }
   // The model's own vocabulary. Throws host::Error as llm::load_tokenizer does.

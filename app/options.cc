@@ -1,8 +1,12 @@
 #include "app/options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <utility>
 
+#include "app/memory.h"
 #include "app/model_cache.h"
 #include "app/terminal.h"
 #include "host/error.h"
@@ -12,7 +16,28 @@ namespace {
 
 constexpr int kDefaultTopK = 50;
 
+const std::map<std::string, kernels::DType>& kv_caches() {
+  static const std::map<std::string, kernels::DType> names = {{"f32", kernels::DType::kF32},
+                                                              {"f16", kernels::DType::kF16},
+                                                              {"int8", kernels::DType::kI8}};
+  return names;
+}
+
 }  // namespace
+
+void KvCacheOption::add_to(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--kv-cache", [this](const std::string& name) { chosen = kv_caches().at(name); },
+          "Precision of keys and values (default: f16)")
+      ->check(CLI::IsMember({"f32", "f16", "int8"}));
+}
+
+std::string KvCacheOption::name() const {
+  const auto found = std::ranges::find_if(
+      kv_caches(), [this](const auto& entry) { return entry.second == get(); });
+  return found->first;
+}
 
 void ModelOptions::add_to(CLI::App& command) {
   command.add_option(
@@ -32,9 +57,7 @@ void ModelOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--no-cache", no_cache,
                    "Under --weights int8: pack into memory, not into $XDG_CACHE_HOME/ocelli");
-  command.add_option("--kv-cache", kv, "Precision of keys and values")
-      ->check(CLI::IsMember({"f32", "f16"}))
-      ->capture_default_str();
+  kv.add_to(command);
   command.add_flag("--check", pipeline.check,
                    "Compare every operation with the reference backend (slow)");
   command.add_option("--trace", trace, "Write a trace of every operation, for ui.perfetto.dev");
@@ -50,20 +73,37 @@ void ModelOptions::add_tokenizer_to(CLI::App& command) {
                      "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
 }
 
-Pipeline ModelOptions::open(int sequences) {
+std::filesystem::path ModelOptions::prepare() {
   const char* isa = std::getenv("OCELLI_ISA");
   if (isa && pipeline.backend.isa.empty()) pipeline.backend.isa = isa;
   pipeline.trace = !trace.empty();
+  // Who computes as llama2.c does wants nothing rounded that it does not round.
+  if (pipeline.backend.isa == "llama2c" && !kv.chosen) kv.chosen = kernels::DType::kF32;
+  pipeline.kv_dtype = kv.get();
+  const std::filesystem::path path = find_model(model, bundled);
+  return weights == "int8" ? choose_weights(path) : path;
+}
+
+Pipeline ModelOptions::open(int sequences) {
+  const std::filesystem::path path = prepare();
   pipeline.sequences = sequences;
-  pipeline.kv_dtype = kv == "f16" ? kernels::DType::kF16 : kernels::DType::kF32;
-  std::filesystem::path path = find_model(model, bundled);
-  if (weights == "int8") path = choose_weights(path);
-  Pipeline opened(path, pipeline);
-  if (bundled == BundledModel::kDemo && opened.config().model_type == kLlama2c) {
+  OpenedModel opened = open_model(path);
+  const MemoryForecast forecast = forecast_memory(opened, pipeline);
+  const AvailableMemory available = available_memory();
+  require_memory(forecast, available);
+  const std::string warning = memory_note(forecast, available);
+  if (!quiet && !warning.empty()) note(warning);
+  return load(std::move(opened), sequences);
+}
+
+Pipeline ModelOptions::load(OpenedModel opened, int sequences) {
+  if (bundled == BundledModel::kDemo && opened.config.model_type == kLlama2c) {
     throw UsageError("a model of llama2.c answers no questions: it tells stories (ocelli story)");
   }
-  if (!quiet && !opened.config().note.empty()) note(host::printable(opened.config().note, 400));
-  return opened;
+  pipeline.sequences = sequences;
+  Pipeline loaded(std::move(opened), pipeline);
+  if (!quiet && !loaded.config().note.empty()) note(host::printable(loaded.config().note, 400));
+  return loaded;
 }
 
 std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& path) {
@@ -78,12 +118,16 @@ void ModelOptions::finish(const Pipeline& opened) const {
 }
 
 void InputOptions::add_to(CLI::App& command) {
-  command.add_flag_callback(
-      "--no-exif", [this] { decode.honour_exif = false; },
-      "Do not turn pictures as their EXIF says");
+  add_decode_to(command);
   command.add_option("--batch", batch, "Questions of a file that are answered at once")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+}
+
+void InputOptions::add_decode_to(CLI::App& command) {
+  command.add_flag_callback(
+      "--no-exif", [this] { decode.honour_exif = false; },
+      "Do not turn pictures as their EXIF says");
 }
 
 void SamplingOptions::add_to(CLI::App& command) {

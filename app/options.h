@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <optional>
 #include <string>
 
 #include "app/conversation.h"
@@ -9,11 +10,22 @@
 
 namespace ocelli::app {
 
+// Precision of keys and values.
+struct KvCacheOption {
+  std::optional<kernels::DType> chosen;  // none: not given
+
+  // Adds --kv-cache.
+  void add_to(CLI::App& command);
+  kernels::DType get() const { return chosen.value_or(PipelineOptions().kv_dtype); }
+  // As the option has it: "f32", "f16" or "int8".
+  std::string name() const;
+};
+
 struct ModelOptions {
   std::string model;
   PipelineOptions pipeline;
   std::string trace;
-  std::string kv = "f32";
+  KvCacheOption kv;
   std::string weights = "file";
   bool no_cache = false;
   bool quiet = false;
@@ -27,8 +39,14 @@ struct ModelOptions {
   // Adds --tokenizer, for models whose vocabulary stands elsewhere.
   void add_tokenizer_to(CLI::App& command);
 
-  // Loads the model, for `sequences` answers at once; a model with a note shows it on stderr.
+  // Loads the model, for `sequences` answers at once; throws before that when the memory does not
+  // suffice. A model with a note shows it on stderr.
   Pipeline open(int sequences);
+  // The same for what open_model() has read from prepare()'s path, its memory having been seen to.
+  Pipeline load(OpenedModel opened, int sequences);
+  // Sets what of `pipeline` the other options decide, and returns what open() loads: under --weights
+  // int8 the packed form, made now where there is none yet.
+  std::filesystem::path prepare();
   // Writes the trace, when one was asked for.
   void finish(const Pipeline& pipeline) const;
 
@@ -45,6 +63,8 @@ struct InputOptions {
 
   // Adds --no-exif and --batch.
   void add_to(CLI::App& command);
+  // Adds --no-exif.
+  void add_decode_to(CLI::App& command);
 };
 
 // Throws UsageError when the options of a sampler make no sense.

@@ -34,12 +34,28 @@ std::unique_ptr<kernels::Ops> make_ops(const PipelineOptions& options) {
 
 }  // namespace
 
+llm::DecoderLimits decoder_limits(const ModelConfig& config, const PipelineOptions& options) {
+  llm::DecoderLimits limits;
+  limits.sequences = options.sequences;
+  limits.capacity = config.context;
+  if (options.context > 0) limits.capacity = std::min(limits.capacity, options.context);
+  limits.max_rows =
+      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{limits.capacity} * options.sequences));
+  limits.kv_dtype = options.kv_dtype;
+  limits.scored_rows = options.scored_rows;
+  return limits;
+}
+
 Pipeline::Pipeline(const std::filesystem::path& path, const PipelineOptions& options)
-    : model_(open_model(path)),
+    : Pipeline(open_model(path), options) {
+}
+
+Pipeline::Pipeline(OpenedModel model, const PipelineOptions& options)
+    : model_(std::move(model)),
       tokenizer_(options.tokenizer ? load_vocabulary(*options.tokenizer) : model_.load_tokenizer()),
       prompts_(*tokenizer_, options.system) {
   load(options);
-  load_ms_ = watch_.elapsed_ms();
+  load_ms_ = model_.opening_ms + watch_.elapsed_ms();
 }
 
 void Pipeline::load(const PipelineOptions& options) {
@@ -67,20 +83,18 @@ void Pipeline::load(const PipelineOptions& options) {
     profiler_ = profiled.get();
     ops_ = std::move(profiled);
   }
+  if (options.probe) {
+    auto probe = kernels::make_attention_probe(std::move(ops_));
+    probe_ = probe.get();
+    ops_ = std::move(probe);
+  }
   if (config.vision) {
     const VisionConfig& vision = *config.vision;
     siglip_ = std::make_unique<vision::Siglip>(*ops_, vision.siglip, *weights.siglip, 1);
     connector_ = std::make_unique<connector::Mlp>(*ops_, vision.connector, *weights.connector,
                                                   vision.image_rows());
   }
-  llm::DecoderLimits limits;
-  limits.sequences = options.sequences;
-  limits.capacity = config.context;
-  limits.max_rows =
-      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{config.context} * options.sequences));
-  limits.kv_dtype = options.kv_dtype;
-  limits.scored_rows = options.scored_rows;
-  decoder_ = make_decoder(*ops_, config, weights, limits);
+  decoder_ = make_decoder(*ops_, config, weights, decoder_limits(config, options));
   engine_ = std::make_unique<llm::Engine>(*ops_, *decoder_);
 }
 

@@ -11,6 +11,7 @@
 #include "app/model.h"
 #include "app/pack_model.h"
 #include "app/stopwatch.h"
+#include "kernels/attention_probe.h"
 #include "kernels/backend.h"
 #include "kernels/profiled_ops.h"
 #include "llm/engine.h"
@@ -24,13 +25,18 @@ struct PipelineOptions {
   kernels::BackendOptions backend;
   bool check = false;  // compare every operation with the reference backend
   bool trace = false;  // record every operation
+  bool probe = false;  // be able to record where the decoder looks
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
   std::optional<PackSettings> pack;                // make a model int8 that is not packed
   int sequences = 1;                               // answered at once
+  int context = 0;      // positions each may take; 0, or more than the model has: the model's
   int scored_rows = 0;  // rows whose logits are wanted at once, where that is more
-  kernels::DType kv_dtype = kernels::DType::kF32;
+  kernels::DType kv_dtype = kernels::DType::kF16;
   std::string system = std::string(llm::PromptTemplate::kSystem);
 };
+
+// What a decoder of this configuration is made for.
+llm::DecoderLimits decoder_limits(const ModelConfig& config, const PipelineOptions& options);
 
 // Milliseconds of wall-clock time.
 struct Timings {
@@ -47,6 +53,7 @@ class Pipeline {
  public:
   // Throws host::Error for a model that cannot be loaded.
   Pipeline(const std::filesystem::path& path, const PipelineOptions& options);
+  Pipeline(OpenedModel model, const PipelineOptions& options);
 
   const ModelConfig& config() const { return model_.config; }
   const llm::Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -54,7 +61,10 @@ class Pipeline {
   llm::Engine& engine() { return *engine_; }
   llm::Decoder& decoder() { return *decoder_; }
   kernels::Ops& ops() { return *ops_; }
+  // What records where the decoder looks; none unless options.probe.
+  kernels::AttentionProbe* probe() { return probe_; }
   int sequences() const { return decoder_->limits().sequences; }
+  int context() const { return decoder_->limits().capacity; }
   double load_ms() const { return load_ms_; }
 
   // The picture as the model will see it: a square of image_size pixels. Throws host::Error for one
@@ -80,7 +90,8 @@ class Pipeline {
   std::unique_ptr<llm::Tokenizer> tokenizer_;
   llm::PromptTemplate prompts_;
   std::unique_ptr<kernels::Ops> ops_;
-  kernels::ProfiledOps* profiler_ = nullptr;  // ops_, when it records
+  kernels::ProfiledOps* profiler_ = nullptr;  // in ops_, when it records
+  kernels::AttentionProbe* probe_ = nullptr;  // ops_, when it may be asked to record
   std::unique_ptr<vision::Siglip> siglip_;
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;

@@ -158,7 +158,8 @@ void check(StoryCommand& command) {
   require_sound(sampler);
   if (!command.seed) command.seed = std::random_device{}();
   if (!command.exact) return;
-  if (command.model.pipeline.backend.name != "cpu" || command.model.kv != "f32") {
+  if (command.model.pipeline.backend.name != "cpu" ||
+      command.model.kv.chosen.value_or(kernels::DType::kF32) != kernels::DType::kF32) {
     throw UsageError("--exact computes as llama2.c does: on the cpu, with --kv-cache f32");
   }
   if (command.model.weights != "file") {

@@ -19,11 +19,19 @@ namespace {
 std::atomic<bool> interrupt_flag{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
-void on_interrupt(int) {
+void on_interrupt(int number) {
   if (interrupt_flag.exchange(true)) {
-    std::signal(SIGINT, SIG_DFL);
-    std::raise(SIGINT);
+    std::signal(number, SIG_DFL);
+    std::raise(number);
   }
+}
+
+void catch_signal(int number) {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  sigemptyset(&action.sa_mask);
+  // No SA_RESTART: a read that waits for a question returns.
+  sigaction(number, &action, nullptr);
 }
 
 double now_seconds() {
@@ -77,11 +85,11 @@ std::string read_stdin() {
 }
 
 void catch_interrupts() {
-  struct sigaction action = {};
-  action.sa_handler = on_interrupt;
-  sigemptyset(&action.sa_mask);
-  // No SA_RESTART: a read that waits for a question returns.
-  sigaction(SIGINT, &action, nullptr);
+  catch_signal(SIGINT);
+}
+
+void catch_stop_signals() {
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) catch_signal(number);
 }
 
 bool interrupted() {
@@ -91,10 +99,11 @@ void clear_interrupt() {
   interrupt_flag = false;
 }
 
-Progress::Progress(std::string unit, size_t total, bool enabled)
+Progress::Progress(std::string unit, size_t total, bool enabled, Rate rate)
     : unit_(std::move(unit)),
       total_(total),
       enabled_(enabled && stderr_is_terminal()),
+      rate_(rate),
       start_(now_seconds()) {
 }
 
@@ -102,17 +111,21 @@ Progress::~Progress() {
   if (enabled_) std::fprintf(stderr, "\r\033[K");
 }
 
-void Progress::advance(size_t done) {
+void Progress::advance(size_t done, size_t skipped, std::string_view note) {
   const double now = now_seconds();
   if (!enabled_ || (now - last_shown_ < 0.1 && done < total_)) return;
   last_shown_ = now;
-  constexpr size_t kWidth = 30;
+  constexpr size_t kWidth = 20;  // so that all of it fits 80 columns
   const size_t filled = total_ > 0 ? std::min(done, total_) * kWidth / total_ : kWidth;
-  const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
+  const size_t timed = done - std::min(done, skipped);
+  const double rate = static_cast<double>(timed) / std::max(now - start_, 1e-3);
   const double left = static_cast<double>(total_ - std::min(done, total_)) / std::max(rate, 1e-9);
-  std::fprintf(stderr, "\r\033[K%s%s %zu/%zu %s, %.1f/s, %s left", std::string(filled, '#').c_str(),
-               std::string(kWidth - filled, '.').c_str(), done, total_, unit_.c_str(), rate,
-               done > 0 ? clock_text(left).c_str() : "?");
+  const bool minutes = rate_ == Rate::kPerMinute;
+  const std::string line = fmt::format(
+      "\r\033[K{}{} {}/{} {}, {:.1f}/{}, {} left{}{}", std::string(filled, '#'),
+      std::string(kWidth - filled, '.'), done, total_, unit_, minutes ? rate * 60 : rate,
+      minutes ? "min" : "s", timed > 0 ? clock_text(left) : "?", note.empty() ? "" : ", ", note);
+  std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
 }
 

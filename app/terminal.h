@@ -18,6 +18,8 @@ struct Exit {
   int code;
 };
 inline constexpr int kInterruptedExit = 130;  // 128 + SIGINT, as shells report it
+// EX_TEMPFAIL: what was done is saved, and the same command goes on from there.
+inline constexpr int kRetryExit = 75;
 
 // Writes to standard output at once. Throws host::Error when that fails (a full disk, a closed
 // pipe).
@@ -37,6 +39,8 @@ std::string read_stdin();
 
 // From here on Ctrl-C raises a flag instead of ending the process; a second one ends it.
 void catch_interrupts();
+// The same for SIGTERM and SIGUSR1, with which batch systems announce that time is up.
+void catch_stop_signals();
 // Whether the flag is up; clear_interrupt() lowers it.
 bool interrupted();
 void clear_interrupt();
@@ -44,18 +48,23 @@ void clear_interrupt();
 // Progress on standard error: a bar with rate and time left on a terminal, nothing elsewhere.
 class Progress {
  public:
+  enum class Rate { kPerSecond, kPerMinute };
+
   // `unit` is what is counted: "questions".
-  Progress(std::string unit, size_t total, bool enabled);
+  Progress(std::string unit, size_t total, bool enabled, Rate rate = Rate::kPerSecond);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void advance(size_t done);
+  // `note` stands behind the rest ("2 failed"). Of `done`, `skipped` took no time worth the name:
+  // rate and time left are those of the others.
+  void advance(size_t done, size_t skipped = 0, std::string_view note = {});
 
  private:
   std::string unit_;
   size_t total_;
   bool enabled_;
+  Rate rate_;
   double start_;
   double last_shown_ = 0;
 };

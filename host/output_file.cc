@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -19,6 +21,30 @@ namespace {
 constexpr int kMaxAttempts = 100;
 // Who may read, write and run; not set-user-id and its like.
 constexpr fs::perms kAccess = fs::perms::all;
+
+// What a temporary's name says.
+struct Temporary {
+  std::string target;
+  pid_t process = 0;
+};
+
+std::string temporary_name(const std::string& target, int attempt) {
+  return fmt::format("{}.{}-{}.tmp", target, getpid(), attempt);
+}
+
+// The reverse of temporary_name(); no process for other names.
+Temporary parse_temporary(const std::string& name) {
+  constexpr std::string_view kEnd = ".tmp";
+  if (!name.ends_with(kEnd)) return {};
+  const size_t dash = name.rfind('-');
+  const size_t dot = name.rfind('.', dash);
+  if (dash == name.npos || dot == name.npos || dot == 0) return {};
+  Temporary parsed = {name.substr(0, dot), 0};
+  const char* const end = name.data() + dash;
+  const auto [last, error] = std::from_chars(name.data() + dot + 1, end, parsed.process);
+  if (error != std::errc() || last != end) parsed.process = 0;
+  return parsed;
+}
 
 }  // namespace
 
@@ -49,7 +75,7 @@ OutputFile::~OutputFile() {
 void OutputFile::open_temporary() {
   // "x" follows no link and opens no file that someone else put there; another name is tried then.
   for (int attempt = 0; attempt < kMaxAttempts && !file_; ++attempt) {
-    temporary_ = fmt::format("{}.{}-{}.tmp", target_, getpid(), attempt);
+    temporary_ = temporary_name(target_, attempt);
     file_ = std::fopen(temporary_.c_str(), "wbxe");
     if (!file_ && errno != EEXIST) break;
   }
@@ -79,6 +105,19 @@ void OutputFile::commit() {
 
 void OutputFile::fail_with(int error) const {
   fail("{}: cannot be written: {}", printable(path_, 4096), std::strerror(error));
+}
+
+void remove_abandoned(const fs::path& directory,
+                      const std::function<bool(const std::string& name)>& ours) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const Temporary temporary = parse_temporary(entry->path().filename().string());
+    if (temporary.process <= 0 || !ours(temporary.target)) continue;
+    const bool gone = kill(temporary.process, 0) != 0 && errno == ESRCH;
+    std::error_code ignored;
+    if (gone) fs::remove(entry->path(), ignored);
+  }
 }
 
 }  // namespace ocelli::host

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -33,5 +35,10 @@ class OutputFile {
   std::string temporary_;  // empty: the target is written to directly, or all is done
   std::FILE* file_ = nullptr;
 };
+
+// Removes from `directory` the temporaries of processes of this machine that were killed, for files
+// whose names `ours` accepts. What cannot be listed or removed stays.
+void remove_abandoned(const std::filesystem::path& directory,
+                      const std::function<bool(const std::string& name)>& ours);
 
 }  // namespace ocelli::host

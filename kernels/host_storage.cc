@@ -1,5 +1,6 @@
 #include "kernels/host_storage.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -44,6 +45,11 @@ void write_host(std::span<const float> source, const Tensor& target) {
     std::byte* out = data + r * target.stride * bytes_per_element(target.dtype);
     if (target.dtype == DType::kF32) {
       std::memcpy(out, row, target.cols * sizeof(float));
+      continue;
+    }
+    if (target.dtype == DType::kI8) {
+      std::transform(row, row + target.cols, reinterpret_cast<int8_t*>(out),
+                     [](float value) { return static_cast<int8_t>(value); });
       continue;
     }
     OCELLI_CHECK(target.dtype == DType::kF16, "cannot write {}", kernels::name(target.dtype));

@@ -43,8 +43,9 @@ void check_positions(const Segment& s, int capacity, const Tensor& cache) {
 }
 
 void check_cache(const Tensor& cache) {
-  OCELLI_CHECK(cache.dtype == DType::kF32 || cache.dtype == DType::kF16, "a cache of {}",
-               name(cache.dtype));
+  OCELLI_CHECK(
+      cache.dtype == DType::kF32 || cache.dtype == DType::kF16 || cache.dtype == DType::kI8,
+      "a cache of {}", name(cache.dtype));
 }
 
 void check_weight_kind(const HostTensor& weight, const HostTensor& first) {
@@ -128,8 +129,11 @@ void check_append(const Tensor& x, const Tensor& cache, int capacity,
                   std::span<const Segment> segments) {
   check_activation(x);
   check_cache(cache);
-  OCELLI_CHECK(x.cols == cache.cols, "[{}, {}] into [{}, {}]", x.rows, x.cols, cache.rows,
-               cache.cols);
+  const int heads = cache.dtype == DType::kI8 ? quantised_heads(x.cols, cache.cols) : 1;
+  OCELLI_CHECK(heads > 0 && x.cols % heads == 0 &&
+                   cache.cols == cache_columns(heads, x.cols / heads, cache.dtype),
+               "[{}, {}] into [{}, {}] of {}", x.rows, x.cols, cache.rows, cache.cols,
+               name(cache.dtype));
   for (const Segment& segment : segments) {
     check_segment(segment, x.rows);
     check_positions(segment, capacity, cache);
@@ -147,9 +151,10 @@ void check_attention(const AttentionTensors& tensors, const AttentionShape& shap
   OCELLI_CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0 && shape.scale >= 0,
                "{} heads, {} of keys, scale {}", shape.heads, shape.kv_heads, shape.scale);
   OCELLI_CHECK(int64_t{shape.heads} * shape.head_dim == q.cols &&
-                   int64_t{shape.kv_heads} * shape.head_dim == keys.cols,
-               "{} heads of {}, {} of keys: q [{}, {}], keys [{}, {}]", shape.heads, shape.head_dim,
-               shape.kv_heads, q.rows, q.cols, keys.rows, keys.cols);
+                   cache_columns(shape.kv_heads, shape.head_dim, keys.dtype) == keys.cols,
+               "{} heads of {}, {} of keys: q [{}, {}], keys [{}, {}] of {}", shape.heads,
+               shape.head_dim, shape.kv_heads, q.rows, q.cols, keys.rows, keys.cols,
+               name(keys.dtype));
   for (const Segment& segment : segments) {
     check_segment(segment, q.rows);
     check_positions(segment, shape.capacity, keys);

@@ -86,6 +86,19 @@ struct AttentionShape {
   int capacity = 0;    // rows of `keys` and `values` that each sequence owns
 };
 
+// A cache of keys or values is of kF32, of kF16, or of kI8: then each head of a row is head_dim
+// values and, in the next kScaleColumns columns, the bytes of their scale, an fp32; a value stands
+// for itself times the scale.
+inline constexpr int kScaleColumns = sizeof(float);
+// Columns of a cache with `heads` heads of `head_dim`.
+constexpr int cache_columns(int heads, int head_dim, DType dtype) {
+  return heads * (head_dim + (dtype == DType::kI8 ? kScaleColumns : 0));
+}
+// Heads of a cache of kI8 to which rows of `cols` values are appended.
+constexpr int quantised_heads(int cols, int cache_cols) {
+  return (cache_cols - cols) / kScaleColumns;
+}
+
 // Up to here the sum of a group's products, each at most 127 · 128, fits 32 bits.
 inline constexpr int kLargestGroup = 1 << 17;
 
@@ -106,7 +119,7 @@ class Ops {
   // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
   virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;
   // Copies rows · cols values, row-major, into or out of a tensor, converting to and from its
-  // dtype.
+  // dtype; to kI8 go integers that fit.
   virtual void write(std::span<const float> source, const Tensor& target) = 0;
   virtual void read(const Tensor& source, std::span<float> target) = 0;
 
@@ -136,6 +149,8 @@ class Ops {
   virtual void rope(const Tensor& x, int head_dim, const Tensor& table,
                     std::span<const Segment> segments) = 0;
   // Copies the rows of each segment to rows sequence · capacity + past … of `cache`, in its dtype.
+  // For a cache of kI8 every head is quantised by the rule that linear() has for a group of x, to
+  // the same bits on every backend; how many heads there are follows from the columns of both.
   virtual void append(const Tensor& x, const Tensor& cache, int capacity,
                       std::span<const Segment> segments) = 0;
   // out[r] = attention of row r of q over its sequence's keys and values, of which there are

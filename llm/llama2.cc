@@ -160,8 +160,7 @@ Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weight
       norm_(load_norm(weights.norm)),
       lm_head_(ops.load_linear(weights.lm_head)),
       rope_(make_rope_table(ops, limits.capacity, config.head_dim(), config.rope_theta)),
-      cache_(ops, {config.num_hidden_layers, config.kv_width(), limits.sequences, limits.capacity,
-                   limits.kv_dtype}) {
+      cache_(ops, kv_cache_shape(config, limits)) {
   const auto activation = [&](int rows, int cols) {
     return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
   };

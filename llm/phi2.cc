@@ -107,8 +107,7 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
       final_norm_{ops.load(weights.final_norm_weight), ops.load(weights.final_norm_bias),
                   config.layer_norm_eps},
       lm_head_(ops.load_linear(weights.lm_head)),
-      cache_(ops, {config.num_hidden_layers, config.kv_width(), limits.sequences, limits.capacity,
-                   limits.kv_dtype}) {
+      cache_(ops, kv_cache_shape(config, limits)) {
   const auto activation = [&](int rows, int cols) {
     return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
   };

@@ -60,38 +60,40 @@ PromptTemplate::PromptTemplate(const Tokenizer& tokenizer, std::string system)
     : tokenizer_(tokenizer), system_(std::move(system)) {
 }
 
-Prompt PromptTemplate::first_turn(std::string_view question, int images) const {
+Prompt PromptTemplate::first_turn(std::string_view question, int images,
+                                  std::string_view answer) const {
   Prompt prompt;
-  append_turn(system_.empty() ? "" : system_ + " ", question, images, prompt);
+  append_turn(system_.empty() ? "" : system_ + " ", {question, images, answer}, prompt);
   return prompt;
 }
 
-Prompt PromptTemplate::next_turn(std::string_view question, int images) const {
+Prompt PromptTemplate::next_turn(std::string_view question, int images,
+                                 std::string_view answer) const {
   if (tokenizer_.eos() < 0) {
     host::fail("the vocabulary names no token that ends an answer, so no further turn can follow");
   }
   Prompt prompt = {{-1, {tokenizer_.eos()}}};
-  append_turn("", question, images, prompt);
+  append_turn("", {question, images, answer}, prompt);
   return prompt;
 }
 
 // Appends `text` and the turn. Each stretch of text between images is tokenised by itself, as the
 // reference does, and as a whole: the template's words next to the question change its tokens.
-void PromptTemplate::append_turn(std::string text, std::string_view question, int images,
-                                 Prompt& prompt) const {
-  OCELLI_CHECK(images >= 0, "{} images", images);
+void PromptTemplate::append_turn(std::string text, Turn turn, Prompt& prompt) const {
+  OCELLI_CHECK(turn.images >= 0, "{} images", turn.images);
   text += "USER: ";
-  for (int image = 0; image < images; ++image) {
+  for (int image = 0; image < turn.images; ++image) {
     append_text(tokenizer_, text, prompt);
     prompt.push_back({image, {}});
     text.assign(1, '\n');  // GCC 12 warns of an overlap in text = "\n" (its bug 105329)
   }
-  if (images > 0) {
-    question = strip(question);
-    if (question.empty()) text.clear();  // the reference strips the last "<image>\n" as well
+  if (turn.images > 0) {
+    turn.question = strip(turn.question);
+    if (turn.question.empty()) text.clear();  // the reference strips the last "<image>\n" as well
   }
-  text += question;
+  text += turn.question;
   text += " ASSISTANT:";
+  if (!turn.answer.empty()) text.append(1, ' ').append(turn.answer);
   append_text(tokenizer_, text, prompt);
 }
 

@@ -42,17 +42,24 @@ class PromptTemplate {
   explicit PromptTemplate(const Tokenizer& tokenizer, std::string system = std::string(kSystem));
 
   // "{system} USER: <image>\n…{question} ASSISTANT:" with as many images as told, or none. With
-  // images the question loses the white space around it, as in the reference. Throws host::Error
-  // when the question or the system prompt is not UTF-8.
-  Prompt first_turn(std::string_view question, int images) const;
+  // images the question loses the white space around it, as in the reference. `answer`, without
+  // white space around it, is how the answer begins: a space and it follow, and what the model
+  // generates continues it. Throws host::Error when one of the texts is not UTF-8.
+  Prompt first_turn(std::string_view question, int images, std::string_view answer = {}) const;
 
   // "<|endoftext|>USER: {question} ASSISTANT:", to follow the ids of an answer (without the
   // <|endoftext|> that ended it). Throws host::Error as above, and when the vocabulary has no token
   // that ends an answer.
-  Prompt next_turn(std::string_view question, int images = 0) const;
+  Prompt next_turn(std::string_view question, int images = 0, std::string_view answer = {}) const;
 
  private:
-  void append_turn(std::string text, std::string_view question, int images, Prompt& prompt) const;
+  // What a user asks, and how the answer begins.
+  struct Turn {
+    std::string_view question;
+    int images = 0;
+    std::string_view answer;
+  };
+  void append_turn(std::string text, Turn turn, Prompt& prompt) const;
 
   const Tokenizer& tokenizer_;
   std::string system_;

@@ -69,6 +69,10 @@ Decoder require_decoder(std::string_view bytes, const std::string& name) {
   host::fail("{}: not a picture, or of a format that is not supported: {} are", name, kSupported);
 }
 
+std::string name_of(const std::string& path) {
+  return path == "-" ? "standard input" : path;
+}
+
 std::string_view head_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kHeadBytes)};
 }
@@ -161,10 +165,9 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& name,
   return apply_orientation(std::move(decoded.image), decoded.orientation);
 }
 
-Image read_image(const std::string& path, const DecodeOptions& options) {
+std::vector<std::byte> read_image_file(const std::string& path, const DecodeOptions& options) {
   constexpr size_t kChunk = size_t{1} << 20;
-  const std::string name = path == "-" ? "standard input" : path;
-  const std::string shown = host::printable(name, 300);
+  const std::string shown = host::printable(name_of(path), 300);
   // The bulkiest format, PPM in plain text, takes about 20 bytes a pixel.
   const uint64_t limit = static_cast<uint64_t>(options.max_pixels) * 20 + kChunk;
   Input input(path, shown);
@@ -179,7 +182,11 @@ Image read_image(const std::string& path, const DecodeOptions& options) {
                  limit, options.max_pixels);
     }
   }
-  return decode_image(bytes, name, options);
+  return bytes;
+}
+
+Image read_image(const std::string& path, const DecodeOptions& options) {
+  return decode_image(read_image_file(path, options), name_of(path), options);
 }
 
 }  // namespace ocelli::vision

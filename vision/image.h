@@ -36,8 +36,12 @@ struct DecodeOptions {
 Image decode_image(std::span<const std::byte> bytes, const std::string& name,
                    const DecodeOptions& options = {});
 
-// decode_image on the contents of `path`; "-" reads standard input to its end. Throws Error as
-// well when the file is missing, a directory or unreadable.
+// The bytes of `path`, for decode_image; "-" reads standard input to its end. Throws Error when the
+// file is missing, a directory, unreadable, empty, by its first bytes no picture, or larger than any
+// picture of max_pixels.
+std::vector<std::byte> read_image_file(const std::string& path, const DecodeOptions& options = {});
+
+// decode_image on read_image_file.
 Image read_image(const std::string& path, const DecodeOptions& options = {});
 
 // Writes an 8-bit RGB PNG: into a temporary file beside `path`, renamed when it is whole (straight

@@ -68,7 +68,8 @@ AttentionBlock AttentionEngine::block_of(const Call& call, int index) const {
   const int rows = rows_per_task(segment);
   const int blocks = ceil_div(segment.rows, rows);
   const int row = (blocks - 1 - in_segment / (shape.heads / group)) * rows;
-  const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+  const int kv_col =
+      cache_columns(head / (shape.heads / shape.kv_heads), shape.head_dim, call.tensors.keys.dtype);
   const int64_t kv_row = segment.sequence * int64_t{shape.capacity};
   AttentionBlock block;
   block.q = shifted(rows_of(call.tensors.q), segment.first_row + row, head * shape.head_dim);

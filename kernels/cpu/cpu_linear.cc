@@ -15,13 +15,13 @@ constexpr int kTaskOutputs = 48;
 constexpr int kTaskRows = 64;
 // A task of int8: at most this many rows, which fit L2 with room for weights; and at least this
 // many weights, of which a core reads some 10 a nanosecond.
-constexpr int kInt8TaskRows = kTiledRows;
+constexpr int kInt8TaskRows = 256;
 constexpr int64_t kInt8TaskRowBytes = 1'300'000;
 constexpr int kInt8TaskWeights = 16'000;
 // Fewer rows go faster one by one than in tiles.
 constexpr int kFewestTiledRows = 8;
-// A task in tiles: at most this many panels, for the sake of its scratch.
-constexpr int kMostTiledPanels = 40;
+// A task in tiles: all rows, and weights that stay in L2 while they pass.
+constexpr int64_t kTiledTaskWeights = 650'000;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
 // Multiplications below which a second thread costs more than it brings.
@@ -122,6 +122,7 @@ struct Rectangle {
   int first_output;
   int outputs;
   std::byte* scratch;  // of its thread, as Int8Block wants it
+  int next_output;     // of the rectangle that comes next, or -1
 };
 
 // Of part `part` of w: a rectangle of its outputs.
@@ -129,6 +130,7 @@ Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, size_t part, cons
                    const Rows& out, Epilogue epilogue) {
   const auto& [weight, first_output] = w.int8_parts[part];
   const int panel = r.first_output / kPanelOutputs;
+  const uint8_t* next = r.next_output < 0 ? nullptr : weight.values(r.next_output / kPanelOutputs);
   const int output = first_output + r.first_output;
   return {x.from(r.first_row),
           weight.values(panel),
@@ -139,7 +141,8 @@ Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, size_t part, cons
           r.outputs,
           weight.shape().steps(),
           epilogue,
-          r.scratch};
+          r.scratch,
+          next};
 }
 
 }  // namespace
@@ -243,32 +246,41 @@ QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) 
   return all;
 }
 
+LinearEngine::TaskShape LinearEngine::task_shape(const QuantisedRows& x, int rows,
+                                                 const PanelShape& shape) const {
+  if (x.tiles) {
+    const auto fitting = static_cast<int>(kTiledTaskWeights / shape.panel_bytes());
+    const int even = ceil_div(shape.panels(), pool_.size() * kTasksPerThread);
+    // In pairs, as the kernel takes them.
+    return {rows, std::max(2, round_up(std::min(fitting, even), 2))};
+  }
+  const auto fitting = static_cast<int>(kInt8TaskRowBytes / shape.inputs);
+  const int task_rows = std::clamp(fitting / kQuantisedRowBlock * kQuantisedRowBlock,
+                                   kQuantisedRowBlock, kInt8TaskRows);
+  const int even =
+      ceil_div(shape.panels() * ceil_div(rows, task_rows), pool_.size() * kTasksPerThread);
+  const auto worth = static_cast<int>(kInt8TaskWeights / shape.panel_bytes() / rows) + 1;
+  return {task_rows, std::max(even, worth)};
+}
+
 template <typename Body>
 void LinearEngine::each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape,
                                   const Body& body) {
-  const auto fitting = static_cast<int>(kInt8TaskRowBytes / shape.inputs);
-  const int most_rows = x.tiles ? kTiledRows
-                                : std::clamp(fitting / kQuantisedRowBlock * kQuantisedRowBlock,
-                                             kQuantisedRowBlock, kInt8TaskRows);
-  // Equal blocks, but for whole ones of a kernel.
-  const int task_rows =
-      std::max(1, round_up(ceil_div(rows, ceil_div(rows, most_rows)), kQuantisedRowBlock));
-  const int row_blocks = ceil_div(rows, task_rows);
-  const int even = ceil_div(shape.panels() * row_blocks, pool_.size() * kTasksPerThread);
-  const auto worth = static_cast<int>(kInt8TaskWeights / shape.panel_bytes() / rows) + 1;
-  const int panels = std::min(std::max(even, worth), x.tiles ? kMostTiledPanels : shape.panels());
-  const int ranges = ceil_div(shape.panels(), panels);
-  const int64_t scratch_bytes = x.tiles ? tiled_scratch(panels * kPanelOutputs) : 0;
+  const TaskShape tasks = task_shape(x, rows, shape);
+  const int ranges = ceil_div(shape.panels(), tasks.panels);
+  const int64_t scratch_bytes = x.tiles ? tiled_scratch(tasks.panels * kPanelOutputs) : 0;
   std::byte* scratch = scratch_.room_for(scratch_bytes * pool_.size());
+  const int outputs = tasks.panels * kPanelOutputs;
   const auto task = [&](int index, int thread) {
-    const int first_row = index / ranges * task_rows;
-    const int first_output = index % ranges * panels * kPanelOutputs;
-    body(Rectangle{first_row, std::min(task_rows, rows - first_row), first_output,
-                   std::min(panels * kPanelOutputs, shape.outputs - first_output),
-                   scratch + thread * scratch_bytes});
+    const int row = index / ranges * tasks.rows;
+    const int output = index % ranges * outputs;
+    const int next = output + pool_.size() * outputs;
+    body(Rectangle{row, std::min(tasks.rows, rows - row), output,
+                   std::min(outputs, shape.outputs - output), scratch + thread * scratch_bytes,
+                   next + outputs <= shape.outputs ? next : -1});
   };
   const int64_t products = int64_t{rows} * shape.outputs * shape.inputs;
-  each_task(pool_, ranges * row_blocks, products < kSmallInt8Product, task);
+  each_task(pool_, ranges * ceil_div(rows, tasks.rows), products < kSmallInt8Product, task);
 }
 
 }  // namespace ocelli::kernels::cpu

@@ -30,6 +30,12 @@ class LinearEngine {
   void run_floats(const LinearBlock& whole);
   // Quantises x for a product with panels of this shape; the result stays until the next call.
   QuantisedRows quantise(const Tensor& x, const PanelShape& panels);
+  // Rows and panels of a task.
+  struct TaskShape {
+    int rows;
+    int panels;
+  };
+  TaskShape task_shape(const QuantisedRows& x, int rows, const PanelShape& shape) const;
   // Calls body(block) for rectangles that cover [rows, outputs] of a packed matrix.
   template <typename Body>
   void each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape, const Body& body);

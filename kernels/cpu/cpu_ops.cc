@@ -106,6 +106,12 @@ class CpuOps : public HostOps {
         std::byte* target = shifted(to, i, 0).data;
         if (cache.dtype == DType::kF16) {
           table_.to_f16(source, x.cols, reinterpret_cast<uint16_t*>(target));
+        } else if (cache.dtype == DType::kI8) {
+          const int head_dim = x.cols / quantised_heads(x.cols, cache.cols);
+          auto* head = reinterpret_cast<int8_t*>(target);
+          for (int c = 0; c < x.cols; c += head_dim, head += head_dim + kScaleColumns) {
+            table_.to_i8(source + c, head_dim, head);
+          }
         } else {
           std::memcpy(target, source, x.cols * sizeof(float));
         }

@@ -68,7 +68,7 @@ struct QuantisedRows {
 // `values` may be read up to a multiple of this many rows: what stands there is not used.
 inline constexpr int kQuantisedRowBlock = 32;
 
-// In tiles: the rows of a block at most, and bytes of scratch for so many outputs.
+// In tiles: bytes of scratch for a block of so many outputs.
 inline constexpr int kTiledRows = 256;
 inline constexpr int64_t tiled_scratch(int outputs) {
   return int64_t{kTiledRows} * ((outputs + 31) / 32 * 32) * int64_t{sizeof(int32_t)};
@@ -87,7 +87,8 @@ struct Int8Block {
   int outputs = 0;
   int steps = 0;  // in a group
   Epilogue epilogue = Epilogue::kStore;
-  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch(), on a cache line
+  std::byte* scratch = nullptr;   // of a block in tiles: tiled_scratch(), on a cache line
+  const uint8_t* next = nullptr;  // values that this thread may want next, as many as here
 };
 
 struct Int8Functions {

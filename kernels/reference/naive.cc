@@ -81,30 +81,49 @@ struct QuantisedRow {
   }
 };
 
+// Row `row` of a cache, one head of it: the values as they are stored, and what they are to be
+// multiplied with.
+struct CachedHead {
+  const View& cache;
+  int64_t row;
+  int first_col;
+  double scale = 1;
+
+  CachedHead(const View& from, int64_t at, int head, int head_dim)
+      : cache(from), row(at), first_col(cache_columns(head, head_dim, from.dtype)) {
+    if (from.dtype != DType::kI8) return;
+    float stored;
+    std::memcpy(&stored, from.data + row * from.stride + first_col + head_dim, sizeof stored);
+    scale = stored;
+  }
+  double get(int d) const { return scale * cache.get(row, first_col + d); }
+};
+
 // The attention of one query row and head over `visible` keys that start at row `first_key`.
 void attend(const AttentionViews& views, const AttentionShape& shape, int row, int head,
             int64_t first_key, int visible) {
   const int q_col = head * shape.head_dim;
-  const int kv_col = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+  const int kv_head = head / (shape.heads / shape.kv_heads);
   std::vector<double> weights(visible);
   double largest = -INFINITY;
   for (int j = 0; j < visible; ++j) {
+    const CachedHead key(views.keys, first_key + j, kv_head, shape.head_dim);
     double dot = 0;
     for (int d = 0; d < shape.head_dim; ++d) {
-      dot += static_cast<double>(views.q.get(row, q_col + d)) *
-             views.keys.get(first_key + j, kv_col + d);
+      dot += static_cast<double>(views.q.get(row, q_col + d)) * key.get(d);
     }
     weights[j] = dot * shape.scale;
     largest = std::max(largest, weights[j]);
   }
   double sum = 0;
   for (double& weight : weights) sum += weight = std::exp(weight - largest);
+  std::vector<double> totals(shape.head_dim);
+  for (int j = 0; j < visible; ++j) {
+    const CachedHead value(views.values, first_key + j, kv_head, shape.head_dim);
+    for (int d = 0; d < shape.head_dim; ++d) totals[d] += weights[j] * value.get(d);
+  }
   for (int d = 0; d < shape.head_dim; ++d) {
-    double value = 0;
-    for (int j = 0; j < visible; ++j) {
-      value += weights[j] * views.values.get(first_key + j, kv_col + d);
-    }
-    views.out.set(row, q_col + d, static_cast<float>(value / sum));
+    views.out.set(row, q_col + d, static_cast<float>(totals[d] / sum));
   }
 }
 
@@ -222,10 +241,31 @@ void rope(const View& x, int head_dim, const View& table, std::span<const Segmen
   }
 }
 
+namespace {
+
+// Row `row` of x to row `target` of a cache of int8, head by head.
+void append_quantised(const View& x, int row, const View& cache, int64_t target) {
+  const int heads = quantised_heads(x.cols, cache.cols);
+  const int head_dim = x.cols / heads;
+  const F32Rows rows(x);
+  std::byte* to = cache.data + target * cache.stride;
+  for (int head = 0; head < heads; ++head, to += kScaleColumns) {
+    const QuantisedRow quantised(rows.row(row) + head * head_dim, head_dim, head_dim);
+    for (const int value : quantised.values) *to++ = static_cast<std::byte>(value);
+    std::memcpy(to, quantised.scales.data(), sizeof(float));
+  }
+}
+
+}  // namespace
+
 void append(const View& x, const View& cache, int capacity, std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.rows; ++i) {
       const int64_t target = int64_t{segment.sequence} * capacity + segment.past + i;
+      if (cache.dtype == DType::kI8) {
+        append_quantised(x, segment.first_row + i, cache, target);
+        continue;
+      }
       for (int c = 0; c < x.cols; ++c) cache.set(target, c, x.get(segment.first_row + i, c));
     }
   }

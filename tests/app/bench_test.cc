@@ -28,9 +28,9 @@ int64_t expected_ops(int64_t rows, int64_t logit_rows, int64_t pairs) {
   return 2 * (rows * kLayers * kLayerMatrices + logit_rows * kClassifier) +
          4 * pairs * kDim * kLayers;
 }
-// Keys and values of so many positions, in fp32.
+// Keys and values of so many positions, of 2 bytes.
 int64_t cache_bytes(int64_t positions) {
-  return 2 * positions * kDim * kLayers * 4;
+  return 2 * positions * kDim * kLayers * 2;
 }
 
 json bench(const std::string& arguments, const std::string& environment = "") {
@@ -112,14 +112,15 @@ TEST(Bench, QuantisedWeightsAreCountedWithTheirScalesAndReadOnceForABatch) {
   }
 }
 
-TEST(Bench, Int8HasOneScaleARowAndKeysMayBeHalves) {
-  const json report = bench("--preset stories15m --weights int8 --context 10 --kv-cache f16");
+TEST(Bench, Int8HasOneScaleARowAndKeysOneAHead) {
+  const json report = bench("--preset stories15m --weights int8 --context 10 --kv-cache int8");
   constexpr int64_t kOutputs = kLayers * (5 * kDim + 2 * kHidden) + 32000;
   const json& decode = report["rows"][1];
   EXPECT_EQ(decode["weights"], "int8");
-  EXPECT_EQ(decode["kv_cache"], "f16");
+  EXPECT_EQ(decode["kv_cache"], "int8");
+  constexpr int64_t kKeys = 11 * kLayers * (kDim + 6 * 4);  // six heads
   EXPECT_EQ(decode["bytes"], kLayers * kLayerMatrices + kClassifier + kOutputs * 4 + kNorms * 4 +
-                                 cache_bytes(11) / 2);
+                                 2 * kKeys);
 }
 
 TEST(Bench, AModelThatSeesHasEveryRow) {

@@ -46,6 +46,7 @@ std::vector<int32_t> generate(Pipeline& pipeline, const nlohmann::json& golden, 
 void expect_golden_tokens(const kernels::BackendOptions& backend, size_t questions) {
   PipelineOptions options;
   options.backend = backend;
+  options.kv_dtype = kernels::DType::kF32;
   Pipeline pipeline(source_path("assets/demo"), options);
   const nlohmann::json golden = demo_golden();
   ASSERT_EQ(golden.size(), 20U);

@@ -53,6 +53,7 @@ std::vector<int32_t> greedy_tokens(const std::string& model, const std::string& 
                                    const std::string& prompt) {
   PipelineOptions options;
   options.backend.isa = isa;
+  options.kv_dtype = kernels::DType::kF32;
   Pipeline pipeline(golden(model), options);
   std::vector<int32_t> ids = {pipeline.tokenizer().bos()};
   const auto encoded = pipeline.tokenizer().encode(prompt);
@@ -129,7 +130,7 @@ TEST(StoryGolden, PerplexityAgreesWithTransformers) {
   for (const char* model : {"hf_grouped", "hf_tied"}) {
     for (const json& expected : goldens[model]) {
       const Finished run =
-          run_ocelli("perplexity -q --json -m " + golden(model).string() + " --context " +
+          run_ocelli("perplexity -q --json --kv-cache f32 -m " + golden(model).string() + " --context " +
                      expected["context"].dump() + " " + golden("documents.txt").string());
       ASSERT_EQ(run.code, 0) << run.err;
       const json found = json::parse(run.out);

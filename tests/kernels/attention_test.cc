@@ -1,4 +1,4 @@
-// Ops::attention, append and rope on every backend, against the reference backend.
+// Ops::attention on every backend, against the reference backend.
 #include <gtest/gtest.h>
 
 #include "tests/kernels/ops_testing.h"
@@ -15,13 +15,55 @@ struct AttentionCase {
   std::vector<Segment> segments;
   DType cache = DType::kF32;
   Matrix q;
-  Matrix keys;  // [sequences · capacity, kv_heads · head_dim]; NaN where no segment may look
+  // [sequences · capacity, columns], those of int8 as they are stored; NaN where no segment may
+  // look.
+  Matrix keys;
   Matrix values;
 };
 
-// Rows of the caches that the segments see hold numbers in [-1, 1], all others NaN.
+// Fills a row of a cache with numbers in [-1, 1].
+void fill_row(Random& random, const AttentionCase& c, Matrix& stored, int row) {
+  if (c.cache != DType::kI8) {
+    for (int col = 0; col < stored.cols; ++col) stored.at(row, col) = random.uniform(-1, 1);
+    return;
+  }
+  for (int head = 0; head < c.shape.kv_heads; ++head) {
+    const int first = cache_columns(head, c.shape.head_dim, c.cache);
+    for (int d = 0; d < c.shape.head_dim; ++d) {
+      stored.at(row, first + d) = static_cast<float>(random.integer(-127, 127));
+    }
+    set_scale(stored, row, first + c.shape.head_dim, random.uniform(0, 1) / 127);
+  }
+}
+
+// What nobody may look at.
+Matrix unwritten(const AttentionCase& c, int rows) {
+  const int cols = cache_columns(c.shape.kv_heads, c.shape.head_dim, c.cache);
+  if (c.cache != DType::kI8) return {rows, cols, kNan};
+  Matrix stored(rows, cols);
+  for (int row = 0; row < rows; ++row) {
+    for (int head = 1; head <= c.shape.kv_heads; ++head) {
+      const int end = cache_columns(head, c.shape.head_dim, c.cache);
+      set_scale(stored, row, end - kScaleColumns, kNan);
+    }
+  }
+  return stored;
+}
+
+// Spoils element `col` of the only head of a row.
+void spoil(const AttentionCase& c, Matrix& stored, int row, int col, float poison) {
+  if (c.cache == DType::kI8) {
+    set_scale(stored, row, c.shape.head_dim, kNan);  // what append makes of anything not finite
+  } else {
+    stored.at(row, col) = poison;
+  }
+}
+
+// Rows of the caches that the segments see hold numbers in [-1, 1].
 AttentionCase random_case(Random& random, AttentionShape shape,
-                          const std::vector<std::pair<int, int>>& past_and_rows) {
+                          const std::vector<std::pair<int, int>>& past_and_rows,
+                          const std::vector<DType>& caches = {DType::kF32, DType::kF16,
+                                                              DType::kI8}) {
   AttentionCase c;
   c.shape = shape;
   int longest = 0;
@@ -36,16 +78,14 @@ AttentionCase random_case(Random& random, AttentionShape shape,
   }
   c.shape.capacity = longest + random.integer(0, 5);
   c.shape.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
-  c.cache = random.coin() ? DType::kF16 : DType::kF32;
+  c.cache = caches[random.integer(0, static_cast<int>(caches.size()) - 1)];
   c.q = random.matrix(row + kSpareRows, shape.heads * shape.head_dim);
-  c.keys = Matrix(sequences * c.shape.capacity, shape.kv_heads * shape.head_dim, kNan);
+  c.keys = unwritten(c, sequences * c.shape.capacity);
   c.values = c.keys;
   for (const Segment& segment : c.segments) {
     for (int r = 0; r < segment.past + segment.rows; ++r) {
-      for (int col = 0; col < c.keys.cols; ++col) {
-        c.keys.at(segment.sequence * c.shape.capacity + r, col) = random.uniform(-1, 1);
-        c.values.at(segment.sequence * c.shape.capacity + r, col) = random.uniform(-1, 1);
-      }
+      fill_row(random, c, c.keys, segment.sequence * c.shape.capacity + r);
+      fill_row(random, c, c.values, segment.sequence * c.shape.capacity + r);
     }
   }
   return c;
@@ -129,16 +169,18 @@ TEST_P(AttentionOps, ReadsKeysAndValuesFromAnActivation) {
 
 TEST_P(AttentionOps, ASegmentAloneHasTheBitsItHasInABatch) {
   Random random(14);
-  const AttentionCase c = random_case(random, {.heads = 4, .kv_heads = 2, .head_dim = 20},
-                                      {{9, 1}, {0, 6}, {31, 3}, {2, 13}});
-  const Matrix together = run_attention(*ops, c);
-  for (const Segment& segment : c.segments) {
-    AttentionCase alone = c;
-    alone.q = c.q.row_range(segment.first_row, segment.rows + kSpareRows);
-    alone.segments = {segment};
-    alone.segments[0].first_row = 0;
-    expect_same_bits(run_attention(*ops, alone).row_range(0, segment.rows),
-                     together.row_range(segment.first_row, segment.rows));
+  for (const DType cache : {DType::kF32, DType::kF16, DType::kI8}) {
+    const AttentionCase c = random_case(random, {.heads = 4, .kv_heads = 2, .head_dim = 20},
+                                        {{9, 1}, {0, 6}, {31, 3}, {2, 13}}, {cache});
+    const Matrix together = run_attention(*ops, c);
+    for (const Segment& segment : c.segments) {
+      AttentionCase alone = c;
+      alone.q = c.q.row_range(segment.first_row, segment.rows + kSpareRows);
+      alone.segments = {segment};
+      alone.segments[0].first_row = 0;
+      expect_same_bits(run_attention(*ops, alone).row_range(0, segment.rows),
+                       together.row_range(segment.first_row, segment.rows));
+    }
   }
 }
 
@@ -169,9 +211,9 @@ TEST_P(AttentionOps, ARowAloneHasTheBitsItHasInItsSegment) {
 // Pieces that a backend computes in one way, and others that it computes in another.
 TEST_P(AttentionOps, PrefillInPiecesOfAnySizeGivesTheSameBits) {
   Random random(21);
-  for (const int head_dim : {5, 48, 72, 80}) {
+  const auto cut = [&](int head_dim, DType cache) {
     const AttentionCase c =
-        random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = head_dim}, {{0, 300}});
+        random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = head_dim}, {{0, 300}}, {cache});
     const Matrix whole = run_attention(*ops, c);
     for (const int piece : {1, 6, 7, 129}) {
       // Of pieces of one row a few will do: those at the edges of what is computed together.
@@ -184,7 +226,10 @@ TEST_P(AttentionOps, PrefillInPiecesOfAnySizeGivesTheSameBits) {
         if (HasFatalFailure()) return;
       }
     }
-  }
+  };
+  for (const int head_dim : {5, 72}) cut(head_dim, DType::kF32);
+  for (const int head_dim : {48, 80}) cut(head_dim, DType::kF16);
+  for (const int head_dim : {5, 80}) cut(head_dim, DType::kI8);
 }
 
 // Many rows, one row, and one row of few heads, whose keys threads may share.
@@ -213,7 +258,7 @@ TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRow) {
     for (Matrix* cache : {&c.keys, &c.values}) {
       AttentionCase spoilt = c;
       Matrix& target = cache == &c.keys ? spoilt.keys : spoilt.values;
-      target.at(2 + 5, 3) = poison;  // what row 5 adds
+      spoil(c, target, 2 + 5, 3, poison);  // what row 5 adds
       const Matrix found = run_attention(*ops, spoilt);
       expect_same_bits(found.row_range(0, 5), clean.row_range(0, 5));
       // An infinite key may be a key that is not looked at, when q points away from it.
@@ -230,8 +275,8 @@ TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRowOfALongPrompt) {
   const Matrix clean = run_attention(*ops, c);
   for (const int row : {1, 27, 28, 45, 89}) {
     AttentionCase spoilt = c;
-    spoilt.keys.at(100 + row, 9) = kNan;
-    spoilt.values.at(100 + row, 9) = kNan;
+    spoil(c, spoilt.keys, 100 + row, 9, kNan);
+    spoil(c, spoilt.values, 100 + row, 9, kNan);
     const Matrix found = run_attention(*ops, spoilt);
     expect_same_bits(found.row_range(0, row), clean.row_range(0, row));
     for (int later = row; later < 90; ++later) EXPECT_TRUE(std::isnan(found.at(later, 9)));
@@ -242,7 +287,8 @@ TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRowOfALongPrompt) {
 TEST_P(AttentionOps, AnInfinitelyUnlikelyKeyCountsForNothing) {
   Random random(23);
   for (const int past : {127, 128, 256}) {
-    AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{past, 1}});
+    AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{past, 1}},
+                                  {DType::kF32, DType::kF16});
     c.q.at(0, 0) = -1;
     c.keys.at(past, 0) = kInfinity;
     expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
@@ -261,59 +307,6 @@ TEST_P(AttentionOps, SurvivesExtremeScores) {
     }
     // Where scores are so large that their own rounding decides, only the bound above is to be had.
     if (scale < 100) expect_close(found, run_attention(*reference, c), tolerance(c.shape));
-  }
-}
-
-// --- append and rope ---
-
-TEST_P(AttentionOps, AppendWritesItsRowsAndNoOthers) {
-  Random random(19);
-  for (const DType dtype : {DType::kF32, DType::kF16}) {
-    for (const int cols : {1, 7, 17, 72, 2500}) {
-      const int capacity = 11;
-      const std::vector<Segment> segments = {{2, 0, 4, 7}, {0, 4, 1, 0}, {1, 5, 2, 3}};
-      const Matrix x = random.matrix(8, cols, -70'000, 70'000);  // fp16 ends at 65,504
-      const Guarded rows(*ops, x);
-      const Matrix before = random.matrix(3 * capacity, cols);
-      const Guarded cache(*ops, before, dtype, Placement::kKeys);
-      Matrix expected = cache.read();
-      ops->append(rows.view, cache.view, capacity, segments);
-      cache.check();
-      for (const Segment& segment : segments) {
-        for (int i = 0; i < segment.rows; ++i) {
-          for (int c = 0; c < cols; ++c) {
-            const float value = x.at(segment.first_row + i, c);
-            expected.at(segment.sequence * capacity + segment.past + i, c) =
-                dtype == DType::kF16 ? f16_to_f32(f32_to_f16(value)) : value;
-          }
-        }
-      }
-      expect_same_bits(cache.read(), expected);
-    }
-  }
-}
-
-TEST_P(AttentionOps, RopeEqualsTheReference) {
-  Random random(20);
-  for (int i = 0; i < 30 && !HasFatalFailure(); ++i) {
-    const int head_dim = random.pick({2, 7, 20, 32, 80});
-    const int half = random.integer(1, head_dim / 2);
-    const int heads = random.pick({1, 2, 5, 31});
-    const std::vector<Segment> segments = {{1, 0, random.integer(1, 40), 3}, {0, 41, 2, 17}};
-    const Matrix x = random.matrix(45, heads * head_dim);
-    const Matrix angles = random.matrix(60, 2 * half);
-    const auto run = [&](Ops& on) {
-      const Guarded table(on, angles);
-      const Guarded rows(on, x);
-      on.rope(rows.view, head_dim, table.view, segments);
-      rows.check();
-      return rows.read();
-    };
-    const Matrix found = run(*ops);
-    expect_close(found, run(*reference), 2 * kEpsilon);
-    // What is past the rotated dimensions, and rows of no segment, keep their bits.
-    expect_same_bits(found.row_range(43, 2), x.row_range(43, 2));
-    for (int c = 2 * half; c < head_dim; ++c) ASSERT_EQ(found.at(0, c), x.at(0, c));
   }
 }
 

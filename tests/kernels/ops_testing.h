@@ -212,6 +212,7 @@ class StoredInt8 {
 
 // A matrix in a backend's memory that stands inside a larger one, as the columns of q do in qkv.
 // What surrounds it is NaN: reading it spoils the result, and check() fails when it was written.
+// Around one of kI8, whose contents are integers, stands a number of no meaning.
 class Guarded {
  public:
   Guarded(Ops& ops, const Matrix& contents, DType dtype = DType::kF32,
@@ -219,7 +220,7 @@ class Guarded {
       : ops_(ops),
         whole_(ops.tensor(contents.rows + 2 * kRows, contents.cols + 2 * kCols, dtype, placement)),
         view(whole_.row_range(kRows, contents.rows).column_range(kCols, contents.cols)) {
-    const Matrix poison(whole_.rows, whole_.cols, kNan);
+    const Matrix poison(whole_.rows, whole_.cols, dtype == DType::kI8 ? kInt8Guard : kNan);
     ops.write(poison.values, whole_);
     ops.write(contents.values, view);
   }
@@ -237,7 +238,7 @@ class Guarded {
       for (int c = 0; c < all.cols; ++c) {
         const bool inside =
             r >= kRows && r < all.rows - kRows && c >= kCols && c < all.cols - kCols;
-        if (inside || std::isnan(all.at(r, c))) continue;
+        if (inside || is_guard(all.at(r, c))) continue;
         FAIL() << "the guard at (" << r - kRows << ", " << c - kCols << ") of [" << view.rows
                << ", " << view.cols << "] became " << all.at(r, c);
       }
@@ -248,6 +249,11 @@ class Guarded {
   static constexpr int kRows = 2;
   // More than the widest vector's lanes, so that a store of a full vector shows.
   static constexpr int kCols = 17;
+  static constexpr float kInt8Guard = -77;
+
+  bool is_guard(float value) const {
+    return whole_.dtype == DType::kI8 ? value == kInt8Guard : std::isnan(value);
+  }
 
   Ops& ops_;
   Tensor whole_;
@@ -255,6 +261,23 @@ class Guarded {
  public:
   const Tensor view;
 };
+
+// The scale of a head in a cache of kI8, as it is read and written: in columns [first, first + 4) of
+// a row.
+inline void set_scale(Matrix& stored, int row, int first, float scale) {
+  int8_t bytes[kScaleColumns];
+  std::memcpy(bytes, &scale, sizeof scale);
+  for (int i = 0; i < kScaleColumns; ++i) stored.at(row, first + i) = bytes[i];
+}
+inline float scale_at(const Matrix& stored, int row, int first) {
+  int8_t bytes[kScaleColumns];
+  for (int i = 0; i < kScaleColumns; ++i) {
+    bytes[i] = static_cast<int8_t>(stored.at(row, first + i));
+  }
+  float scale;
+  std::memcpy(&scale, bytes, sizeof scale);
+  return scale;
+}
 
 // --- Results ---
 

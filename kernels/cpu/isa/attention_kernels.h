@@ -3,13 +3,16 @@
 //
 // Both compute a query's row by one and the same sequence of roundings, which depends on the keys'
 // positions alone; so a row's bits are the same however a prompt is cut up:
-//   score: eight sums over d, d + 8, …, added as ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7));
+//   score: eight sums over d, d + 8, …, added as ((0 + 2) + (1 + 3)) + ((4 + 6) + (5 + 7)), times
+//   the key's scale where it has one;
 //   for each kKeyBlock keys: their largest score, the e^(scale · (score − largest)), the sum of
-//   those, and the values weighted by them, the even keys and the odd ones summed apart;
+//   those, and the values weighted by them (times the value's scale), the even keys and the odd
+//   ones summed apart;
 //   blocks are merged in ascending order, each side scaled by e^(scale · (its largest − larger)).
 #pragma once
 
 #include <cfloat>
+#include <cstring>
 
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/half.h"
@@ -29,6 +32,21 @@ struct AttentionKernels {
   // How many of the keys from `first` on, at most a block, query `row` sees; may be negative.
   static int seen(const AttentionBlock& block, int row, int first) {
     return least(block.first_visible + row * block.visible_step - first, kKeyBlock);
+  }
+
+  // out ← the scales of n rows of int8 keys or values from `first` on, and zeros up to a whole
+  // vector.
+  static void load_scales(const Rows& rows, int head_dim, int first, int n, float* out) {
+    const std::byte* scale = rows.data + first * rows.stride + head_dim;
+    for (int i = 0; i < n; ++i, scale += rows.stride) std::memcpy(out + i, scale, sizeof *out);
+    for (int i = n; i % kLanes != 0; ++i) out[i] = 0;
+  }
+
+  // x[i] ← x[i] · scales[i]; both have room for whole vectors.
+  static void multiply(float* x, const float* scales, int n) {
+    for (int i = 0; i < n; i += kLanes) {
+      Vec::store(x + i, Vec::load(x + i) * Vec::load(scales + i));
+    }
   }
 
   struct Peak {
@@ -174,6 +192,13 @@ struct AttentionKernels {
     const T* keys = reinterpret_cast<const T*>(block.keys.data) + first * block.keys.stride;
     const T* values = reinterpret_cast<const T*>(block.values.data) + first * block.values.stride;
     alignas(64) float scores[kKeyBlock];
+    alignas(64) float key_scales[kKeyBlock];
+    alignas(64) float value_scales[kKeyBlock];
+    if constexpr (kScaled<T>) {
+      const int most = seen(block, block.rows - 1, first);
+      load_scales(block.keys, block.head_dim, first, most, key_scales);
+      load_scales(block.values, block.head_dim, first, most, value_scales);
+    }
     for (int row = 0; row < block.rows; ++row) {
       const int n = seen(block, row, first);
       if (n <= 0) continue;
@@ -188,7 +213,9 @@ struct AttentionKernels {
         Vec::store(scores + j, dots(q, some, block.keys.stride, n - j - 1, block.head_dim));
       }
       float* part = part_of(block, index, row);
+      if constexpr (kScaled<T>) multiply(scores, key_scales, n);
       const Peak peak = softmax_numerators(scores, n, block.scale);
+      if constexpr (kScaled<T>) multiply(scores, value_scales, n);
       part[0] = peak.largest;
       part[1] = peak.sum;
       weighted_values(scores, values, block.values.stride, n, block.head_dim, part + kPartHeader);
@@ -199,6 +226,8 @@ struct AttentionKernels {
   static void part(const AttentionBlock& block, int index) {
     if (block.keys.dtype == DType::kF16) {
       part_as<Half>(block, index);
+    } else if (block.keys.dtype == DType::kI8) {
+      part_as<Int8>(block, index);
     } else {
       part_as<float>(block, index);
     }

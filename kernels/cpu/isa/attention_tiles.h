@@ -15,6 +15,8 @@ class AttentionTiles {
     AttentionTiles tiles(block);
     if (block.keys.dtype == DType::kF16) {
       tiles.all<Half>();
+    } else if (block.keys.dtype == DType::kI8) {
+      tiles.all<Int8>();
     } else {
       tiles.all<float>();
     }
@@ -182,10 +184,14 @@ class AttentionTiles {
   }
 
   // Merges the block's softmaxes into the queries' own, and leaves how values are to be merged.
+  template <typename T>
   void softmax_all(int first_row, int first) {
     for (int row = first_row; row < b_.rows; ++row) {
-      const auto peak = Kernels::softmax_numerators(scores_ + int64_t{row} * kKeyBlock,
-                                                    Kernels::seen(b_, row, first), b_.scale);
+      float* scores = scores_ + int64_t{row} * kKeyBlock;
+      const int n = Kernels::seen(b_, row, first);
+      if constexpr (kScaled<T>) Kernels::multiply(scores, key_scales_, n);
+      const auto peak = Kernels::softmax_numerators(scores, n, b_.scale);
+      if constexpr (kScaled<T>) Kernels::multiply(scores, value_scales_, n);
       block_largest_[row] = peak.largest;
       block_sum_[row] = peak.sum;
     }
@@ -273,8 +279,12 @@ class AttentionTiles {
         widen(row_of<T>(b_.values, first + key), b_.head_dim, width_,
               values_ + int64_t{key} * width_);
       }
+      if constexpr (kScaled<T>) {
+        Kernels::load_scales(b_.keys, b_.head_dim, first, count, key_scales_);
+        Kernels::load_scales(b_.values, b_.head_dim, first, count, value_scales_);
+      }
       score_all(first_row, first, count);
-      softmax_all(first_row, first);
+      softmax_all<T>(first_row, first);
       weigh_all(first_row, first);
     }
     for (int row = 0; row < b_.rows; ++row) {
@@ -296,6 +306,9 @@ class AttentionTiles {
   float* keys_;    // panels of a block, see pack_keys
   float* values_;  // a block's
   float* staging_;
+  // A block's, where keys and values have scales.
+  alignas(64) float key_scales_[kKeyBlock];
+  alignas(64) float value_scales_[kKeyBlock];
   // For each query: its largest score and sum of numerators so far, and in the block in hand.
   alignas(64) float largest_[kAttentionRows + kGroup];
   alignas(64) float sum_[kAttentionRows + kGroup];

@@ -1,4 +1,4 @@
-// Sixteen-bit floats as types of their own, so that loads can be overloaded on what they widen.
+// Narrow numbers as types of their own, so that loads can be overloaded on what they widen.
 #pragma once
 
 #include <cstdint>
@@ -11,5 +11,14 @@ struct Half {
 struct Brain {
   uint16_t bits;
 };
+struct Int8 {
+  int8_t value;
+};
+
+// Whether keys and values of this type have scales behind them (ops.h).
+template <typename T>
+inline constexpr bool kScaled = false;
+template <>
+inline constexpr bool kScaled<Int8> = true;
 
 }  // namespace ocelli::kernels::cpu

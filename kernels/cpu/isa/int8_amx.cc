@@ -24,8 +24,11 @@ constexpr int kBlockOutputs = 2 * kPanel;
 static_assert(kBlockRows == kQuantisedRowBlock && kTileRows == QuantisedRows::kTileRows);
 static_assert(kTiledRows % kBlockRows == 0);
 
-// Tiles of inputs that are multiplied in one go: 256 rows of so many are 1.1 MB, and stay in L2.
+// Tiles of inputs that are multiplied in one go: the weights of a block stay in L2 meanwhile.
 constexpr int kMostTiles = 72;
+// Lines of the next block's weights that are fetched at each step: between memory and L2 they come
+// in while this block is multiplied.
+constexpr int kPrefetchedLines = 2;
 
 int least(int a, int b) {
   return a < b ? a : b;
@@ -44,6 +47,18 @@ struct Operands {
   int64_t panel_bytes;
   int tiles;
   const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
+};
+
+// What is wanted next, brought into L2 line by line.
+struct Prefetch {
+  const uint8_t* next;
+  const uint8_t* end;
+
+  [[gnu::always_inline]] inline void some() {
+    if (next >= end) return;
+    for (int i = 0; i < kPrefetchedLines; ++i) _mm_prefetch(next + int64_t{64} * i, _MM_HINT_T1);
+    next += int64_t{64} * kPrefetchedLines;
+  }
 };
 
 // A block of sums on its way to the output. Its vectors are finished one by one between the
@@ -111,11 +126,12 @@ class Finisher {
   __mmask16 last_ = 0;
 };
 
-// sums += x · weights, or = where they are the first. Some of `behind` is finished at each step.
+// sums += x · weights, or = where they are the first. Some of `behind` is finished at each step,
+// and some of `ahead` fetched.
 //
 // Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights.
 template <int M, int N>
-void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
+void multiply(const Operands& o, bool first, Finisher& behind, Prefetch& ahead, Sums& sums) {
   constexpr int kStride = kBlockOutputs * sizeof(int32_t);
   int32_t* corner[] = {&sums.at[0][0], &sums.at[0][kPanel], &sums.at[kTileRows][0],
                        &sums.at[kTileRows][kPanel]};
@@ -149,6 +165,7 @@ void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
   for (int t = 0; t < o.tiles; ++t) {
     step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes);
     behind.some(vectors);
+    ahead.some();
   }
   if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
   behind.some(behind.left());
@@ -163,17 +180,21 @@ void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
 // The product of a block whose rows are one group each.
 class WholeRows {
  public:
-  explicit WholeRows(const Int8Block& block) : block_(block), behind_(block) {}
+  explicit WholeRows(const Int8Block& block) : block_(block), behind_(block) {
+    if (block.next) ahead_ = {block.next, block.next + panels() * panel_bytes()};
+  }
 
   void run() {
     const int chunks = (all_tiles() + kMostTiles - 1) / kMostTiles;
     const int tiles = (all_tiles() + chunks - 1) / chunks;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      chunk_ = {chunk * tiles, least(tiles, all_tiles() - chunk * tiles), chunk == 0,
-                chunk == chunks - 1};
-      for (int panel = 0; panel < panels(); panel += 2) {
-        copy_tail(panel);
-        for (int row = 0; row < block_.rows; row += kBlockRows) one(panel, row);
+    // Between two chunks the sums of these rows wait.
+    const int rows = chunks == 1 ? block_.rows : kTiledRows;
+    for (int row = 0; row < block_.rows; row += rows) {
+      first_row_ = row;
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        chunk_ = {chunk * tiles, least(tiles, all_tiles() - chunk * tiles), chunk == 0,
+                  chunk == chunks - 1};
+        multiply_chunk(least(block_.rows, row + rows));
       }
     }
     behind_.some(behind_.left());
@@ -193,6 +214,17 @@ class WholeRows {
   int all_tiles() const { return block_.steps / kTileSteps + (tail_steps() > 0 ? 1 : 0); }
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
 
+  // The chunk of the rows from first_row_ to `end`. A block of rows meets all of the weights, which
+  // stay in L2, before the next one.
+  void multiply_chunk(int end) {
+    for (int row = first_row_; row < end; row += kBlockRows) {
+      for (int panel = 0; panel < panels(); panel += 2) {
+        copy_tail(panel);
+        one(panel, row);
+      }
+    }
+  }
+
   // Where a panel does not end on a whole tile, what follows it is not its own, nor perhaps there.
   void copy_tail(int panel) {
     if (!chunk_.last || tail_steps() == 0) return;
@@ -208,7 +240,7 @@ class WholeRows {
   Sums& sums_of(int panel, int row) {
     auto* all = reinterpret_cast<Sums*>(block_.scratch);
     if (chunk_.first && chunk_.last) return all[turn_++ % 2];
-    return all[panel / 2 * (kTiledRows / kBlockRows) + row / kBlockRows];
+    return all[panel / 2 * (kTiledRows / kBlockRows) + (row - first_row_) / kBlockRows];
   }
 
   void one(int panel, int row) {
@@ -223,19 +255,21 @@ class WholeRows {
     Sums& sums = sums_of(panel, row);
     const bool two = panel + 1 < panels();
     if (rows > kTileRows && two) {
-      multiply<2, 2>(operands, chunk_.first, behind_, sums);
+      multiply<2, 2>(operands, chunk_.first, behind_, ahead_, sums);
     } else if (rows > kTileRows) {
-      multiply<2, 1>(operands, chunk_.first, behind_, sums);
+      multiply<2, 1>(operands, chunk_.first, behind_, ahead_, sums);
     } else if (two) {
-      multiply<1, 2>(operands, chunk_.first, behind_, sums);
+      multiply<1, 2>(operands, chunk_.first, behind_, ahead_, sums);
     } else {
-      multiply<1, 1>(operands, chunk_.first, behind_, sums);
+      multiply<1, 1>(operands, chunk_.first, behind_, ahead_, sums);
     }
     if (chunk_.last) behind_.begin(sums, panel, row, rows);
   }
 
   const Int8Block& block_;
   Finisher behind_;
+  Prefetch ahead_ = {};
+  int first_row_ = 0;
   Chunk chunk_ = {};
   int turn_ = 0;
   alignas(64) uint8_t tail_[2 * kTileBytes] = {};
@@ -275,9 +309,9 @@ class Groups {
                                  tiles,
                                  nullptr};
       if (rows > kTileRows) {
-        multiply<2, N>(operands, true, nothing_, sums_);
+        multiply<2, N>(operands, true, nothing_, none_, sums_);
       } else {
-        multiply<1, N>(operands, true, nothing_, sums_);
+        multiply<1, N>(operands, true, nothing_, none_, sums_);
       }
       add_group<N>(x, rows, block_.scales + int64_t{panel} * x.groups * kPanel, g);
     }
@@ -307,6 +341,7 @@ class Groups {
 
   const Int8Block& block_;
   Finisher nothing_;
+  Prefetch none_ = {};
   Sums sums_;
   alignas(64) float totals_[kBlockRows][kBlockOutputs];
 };

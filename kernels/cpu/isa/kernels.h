@@ -10,6 +10,7 @@
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/attention_tiles.h"
 #include "kernels/cpu/isa/half.h"
+#include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
@@ -217,8 +218,19 @@ struct Kernels {
   static constexpr KernelTable table(const Int8Functions& int8) {
     using Attention = AttentionKernels<Vec>;
     return {
-        Vec::kName, linear, attention<Vec>, layer_norm, rms_norm,        rope,
-        add,        to_f32, to_f16,         int8,       Attention::part, Attention::finish_parts};
+        Vec::kName,
+        linear,
+        attention<Vec>,
+        layer_norm,
+        rms_norm,
+        rope,
+        add,
+        to_f32,
+        to_f16,
+        Quantiser<Vec>::head,
+        int8,
+        Attention::part,
+        Attention::finish_parts};
   }
 };
 

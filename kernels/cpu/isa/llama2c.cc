@@ -8,13 +8,15 @@
 #include <cstring>
 
 #include "kernels/cpu/isa/int8_portable.h"
+#include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/tables.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
 
-// Element i of a row of any float dtype, at any address.
+// Element i of a row of any float dtype or int8, at any address.
 float element(DType dtype, const std::byte* row, int64_t i) {
+  if (dtype == DType::kI8) return static_cast<float>(std::to_integer<int8_t>(row[i]));
   if (dtype == DType::kF32) {
     float value;
     std::memcpy(&value, row + i * 4, sizeof value);
@@ -81,6 +83,15 @@ void linear(const LinearBlock& block) {
   }
 }
 
+// What the elements of a head in a cache are to be multiplied with.
+float scale_of(const Rows& cache, int64_t row, int head_dim) {
+  float scale = 1;
+  if (cache.dtype == DType::kI8) {
+    std::memcpy(&scale, row_of(cache, row) + head_dim, sizeof scale);
+  }
+  return scale;
+}
+
 float score_of(const AttentionBlock& block, int row, int key) {
   const float* q = block.q.f32(row);
   const std::byte* k = row_of(block.keys, key);
@@ -92,6 +103,7 @@ float score_of(const AttentionBlock& block, int row, int key) {
     add(d + half);
   }
   if (block.head_dim % 2 != 0) add(block.head_dim - 1);
+  score *= scale_of(block.keys, key, block.head_dim);
   // The usual scale is 1/√head_dim, and run.c divides by that root.
   const float root = sqrtf(static_cast<float>(block.head_dim));
   return fabsf(block.scale * root - 1) < 1e-6F ? score / root : score * block.scale;
@@ -118,8 +130,9 @@ void attention(const AttentionBlock& block) {
     for (int d = 0; d < block.head_dim; ++d) out[d] = 0;
     for (int t = 0; t < seen; ++t) {
       const std::byte* v = row_of(block.values, t);
+      const float weight = scores[t] * scale_of(block.values, t, block.head_dim);
       for (int d = 0; d < block.head_dim; ++d) {
-        out[d] += scores[t] * element(block.values.dtype, v, d);
+        out[d] += weight * element(block.values.dtype, v, d);
       }
     }
   }
@@ -169,12 +182,21 @@ void to_f16(const float* x, int n, uint16_t* out) {
   for (int i = 0; i < n; ++i) out[i] = f32_to_f16(x[i]);
 }
 
-using Int8 = Int8Kernels<Int8Portable, Finish>;
+using Int8Products = Int8Kernels<Int8Portable, Finish>;
 
 }  // namespace
 
 constinit const KernelTable kLlama2cTable = {
-    "llama2c", linear, attention, layer_norm, rms_norm,
-    rope,      add,    to_f32,    to_f16,     {Int8::quantise_row, Int8::linear}};
+    "llama2c",
+    linear,
+    attention,
+    layer_norm,
+    rms_norm,
+    rope,
+    add,
+    to_f32,
+    to_f16,
+    Quantiser<VecPortable>::head,
+    {Int8Products::quantise_row, Int8Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

@@ -75,6 +75,8 @@ struct VecAvx2 {
     return _mm256_mul_ps(
         x, _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23))));
   }
+  // 1 / x, x positive and finite.
+  static V reciprocal(V x) { return set1(1.0F) / x; }
   static float reduce_add(V v) {
     const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));

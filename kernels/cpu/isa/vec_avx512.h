@@ -68,6 +68,11 @@ struct VecAvx512 {
   }
   // x · 2^n for integral n.
   static V scale_by_power_of_two(V x, V n) { return _mm512_scalef_ps(x, n); }
+  // 1 / x to about an ulp, x positive and finite.
+  static V reciprocal(V x) {
+    const V guess = _mm512_rcp14_ps(x);  // to 2^−14; Newton's step doubles the bits
+    return _mm512_fmadd_ps(guess, _mm512_fnmadd_ps(x, guess, set1(1.0F)), guess);
+  }
   static float reduce_add(V v) { return _mm512_reduce_add_ps(v); }
   static float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
   // Lanes below n of v, the others of `other`.

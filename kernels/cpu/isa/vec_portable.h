@@ -90,6 +90,8 @@ struct VecPortable {
     for (int i = 0; i < kLanes; ++i) x[i] = std::ldexp(x[i], static_cast<int>(n[i]));
     return x;
   }
+  // 1 / x, x positive and finite.
+  static V reciprocal(V x) { return set1(1.0F) / x; }
   static float reduce_add(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
   static float reduce_max(V v) {
     const float a = v[0] > v[1] ? v[0] : v[1];

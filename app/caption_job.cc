@@ -1,0 +1,313 @@
+#include "app/caption_job.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "app/caption_journal.h"
+#include "app/caption_run.h"
+#include "app/caption_settings.h"
+#include "app/caption_sidecars.h"
+#include "app/caption_tables.h"
+#include "app/memory.h"
+#include "app/terminal.h"
+#include "host/error.h"
+#include "host/thread_pool.h"
+
+namespace ocelli::app {
+namespace {
+
+constexpr const char* kSpaces = " \t\r\n";
+// Reasons that are shown, of pictures that failed.
+constexpr size_t kMostReasons = 20;
+// What a thread that decodes may have in hand: the pixels of a small picture and its file.
+constexpr int64_t kFeedThreadBytes = 130'000'000;
+
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(kSpaces);
+  if (first == text.npos) return "";
+  return text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
+}
+
+int thread_count(const ModelOptions& model) {
+  const int threads = model.pipeline.backend.threads;
+  return threads > 0 ? threads : host::available_processors();
+}
+
+// Decoding takes a small part of the encoder's time.
+int feed_thread_count(const ModelOptions& model) {
+  return std::clamp(thread_count(model) / 4, 1, 8);
+}
+
+// What is to be done, before anything is loaded.
+struct Plan {
+  CaptionOutputOptions outputs;
+  CaptionInputs inputs;  // those to be captioned
+  size_t skipped = 0;    // those that have captions
+  std::string journal;
+};
+
+Plan make_plan(CaptionOptions& options) {
+  Plan plan;
+  plan.outputs = completed(options.outputs);
+  plan.inputs = find_pictures(options.sources);
+  for (const std::string& line : plan.inputs.notes) note("ocelli: " + line);
+  const CaptionSidecars sidecars(plan.outputs, plan.inputs.pictures);
+  if (std::ranges::none_of(plan.outputs.formats, is_table)) {
+    plan.skipped = std::erase_if(plan.inputs.pictures, [&](const CaptionInput& picture) {
+      return !sidecars.wanted(picture);
+    });
+  }
+  plan.journal =
+      options.journal.empty() ? default_journal(plan.outputs, plan.inputs) : options.journal;
+  return plan;
+}
+
+// What would be written, on standard output.
+void show_plan(const Plan& plan, const CaptionSidecars& sidecars,
+               const std::vector<CaptionTable>& tables) {
+  for (const CaptionInput& picture : plan.inputs.pictures) {
+    std::string line = picture.path;
+    for (const std::string& path : sidecars.paths(picture)) line += " -> " + path;
+    print(line + "\n");
+  }
+  for (const CaptionTable& table : tables) {
+    print(fmt::format("{} captions -> {}\n", plan.inputs.pictures.size(), table.path));
+  }
+  if (!plan.journal.empty()) print("journal -> " + plan.journal + "\n");
+  if (plan.skipped > 0) print(fmt::format("{} images have captions already\n", plan.skipped));
+}
+
+// Sets how long the longest caption is, and how many positions it takes with what comes before it.
+void fit_context(const OpenedModel& opened, const CaptionOptions& options,
+                 CaptionSettings& settings, PipelineOptions& pipeline) {
+  if (!opened.config.vision) {
+    host::fail("{}: reads text only ({}): it cannot caption pictures", opened.path.string(),
+               opened.config.model_type);
+  }
+  const auto tokenizer =
+      pipeline.tokenizer ? load_vocabulary(*pipeline.tokenizer) : opened.load_tokenizer();
+  const llm::PromptTemplate prompts(*tokenizer, pipeline.system);
+  const llm::Prompt prompt = prompts.first_turn(settings.prompt, 1, settings.answer.begin_with);
+  const int rows = static_cast<int>(llm::text_tokens(prompt)) + opened.config.vision->image_rows();
+  const int most = opened.config.context - rows + 1;  // the last token needs no position
+  const int wanted =
+      settings.answer.max_tokens.value_or(std::min(CaptionOptions::kUsualTokens, most));
+  if (wanted > most || wanted < 1) {
+    host::fail(
+        "the context is too small: of {} positions the prompt and a picture need {} and the "
+        "caption up to {}: shorten --prompt or lower --max-tokens",
+        opened.config.context, rows, options.sampling.max_tokens);
+  }
+  settings.answer.max_tokens = wanted;
+  pipeline.context = rows + wanted - 1;
+}
+
+CaptionSettings make_settings(CaptionOptions& options) {
+  CaptionSettings settings;
+  settings.prompt = trimmed(options.prompt);
+  if (settings.prompt.empty()) throw UsageError("--prompt is empty");
+  settings.answer = options.sampling.get();
+  settings.answer.begin_with = trimmed(options.begin_with);
+  settings.gates.min_confidence = options.min_confidence;
+  settings.gates.forbidden = ForbiddenWords(options.forbidden);
+  settings.decode = options.input.decode;
+  return settings;
+}
+
+// How many captions decode together; says what that takes before it is taken.
+int choose_batch(const OpenedModel& opened, const CaptionOptions& options, size_t pictures) {
+  const int64_t feed = kFeedThreadBytes * feed_thread_count(options.model);
+  AvailableMemory available = available_memory();
+  if (options.max_memory) {
+    available = limited_to(available, static_cast<int64_t>(*options.max_memory));
+  }
+  PipelineOptions pipeline = options.model.pipeline;
+  if (options.batch) {
+    pipeline.sequences = *options.batch;
+  } else {
+    const int most = static_cast<int>(std::min<size_t>(pictures, CaptionOptions::kUsualBatch));
+    pipeline.sequences = sequences_that_fit(opened, pipeline, available.bytes - feed, most);
+  }
+  MemoryForecast forecast = forecast_memory(opened, pipeline);
+  forecast.program += feed;
+  if (!options.model.quiet) {
+    note(fmt::format("{} at a time, each of up to {} positions: about {}", pipeline.sequences,
+                     pipeline.context, memory_text(forecast)));
+  }
+  require_memory(forecast, available);
+  const std::string warning = memory_note(forecast, available);
+  if (!options.model.quiet && !warning.empty()) note(warning);
+  return pipeline.sequences;
+}
+
+// What became of the pictures so far.
+class Tally {
+ public:
+  void add(const CaptionRecord& record, bool resumed) {
+    ++counts_[static_cast<size_t>(record.status)];
+    ++done_;
+    if (resumed) ++resumed_;
+    if (record.status == CaptionStatus::kError && reasons_.size() < kMostReasons) {
+      reasons_.push_back(host::printable(record.path, 300) + ": " + record.error);
+    }
+  }
+
+  size_t done() const { return done_; }
+  size_t resumed() const { return resumed_; }
+  size_t failed() const { return count(CaptionStatus::kError); }
+
+  // "2 failed, 1 looping"; empty when all is well.
+  std::string faults() const {
+    std::string text = failed() > 0 ? fmt::format("{} failed", failed()) : "";
+    for (size_t i = 1; i < counts_.size() - 1; ++i) {
+      if (counts_[i] == 0) continue;
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", counts_[i],
+                          name(static_cast<CaptionStatus>(i)));
+    }
+    return text;
+  }
+
+  // The reasons of those that failed, as far as they are kept.
+  void show_reasons() const {
+    for (const std::string& reason : reasons_) note("ocelli: " + reason);
+    if (failed() > reasons_.size()) {
+      note(fmt::format("ocelli: and {} more failed", failed() - reasons_.size()));
+    }
+  }
+
+  std::string summary(double seconds) const {
+    std::string text = fmt::format("{} images, {} captioned", done_, count(CaptionStatus::kOk));
+    if (const std::string bad = faults(); !bad.empty()) text += ", " + bad;
+    if (resumed_ > 0) text += fmt::format("; {} were done before", resumed_);
+    const size_t fresh = done_ - resumed_;
+    if (fresh > 0) text += fmt::format("; {:.1f} images/minute", fresh / seconds * 60);
+    return text;
+  }
+
+ private:
+  size_t count(CaptionStatus status) const { return counts_[static_cast<size_t>(status)]; }
+
+  std::array<size_t, static_cast<size_t>(CaptionStatus::kError) + 1> counts_{};
+  size_t done_ = 0;
+  size_t resumed_ = 0;
+  std::vector<std::string> reasons_;
+};
+
+// Everything behind the plan.
+class Job {
+ public:
+  Job(CaptionOptions& options, Plan plan)
+      : options_(options),
+        plan_(std::move(plan)),
+        sidecars_(plan_.outputs, plan_.inputs.pictures),
+        tables_(plan_tables(plan_.outputs, plan_.inputs)) {}
+
+  void run() {
+    if (options_.dry_run) return show_plan(plan_, sidecars_, tables_);
+    if (plan_.inputs.pictures.empty()) return say(skipped_text());
+    require_places();
+    catch_stop_signals();
+    CaptionSettings settings = make_settings(options_);
+    const std::filesystem::path path = options_.model.prepare();
+    OpenedModel opened = open_model(path);
+    fit_context(opened, options_, settings, options_.model.pipeline);
+    settings.model = model_identity(find_model(options_.model.model), opened,
+                                    options_.model.pipeline.backend.threads);
+    const std::string hash = settings_hash(settings, options_.model);
+    CaptionJournal journal(plan_.journal, hash);
+    open_journal(journal);
+    const int batch = choose_batch(opened, options_, plan_.inputs.pictures.size());
+    Pipeline pipeline = options_.model.load(std::move(opened), batch);
+    CaptionRun captions(pipeline, settings, hash, journal);
+    const bool whole = caption(captions);
+    write_tables(captions, journal);
+    options_.model.finish(pipeline);
+    finish(whole);
+  }
+
+ private:
+  void say(const std::string& line) const {
+    if (!options_.model.quiet && !line.empty()) note(line);
+  }
+
+  std::string skipped_text() const {
+    if (plan_.skipped == 0) return "";
+    return fmt::format("{} images have captions already (--if-exists overwrite makes new ones)",
+                       plan_.skipped);
+  }
+
+  // Throws unless all that will be written can be.
+  void require_places() const {
+    for (const CaptionTable& table : tables_) require_writable(table.path);
+    if (!plan_.journal.empty()) require_writable(plan_.journal);
+    sidecars_.prepare(plan_.inputs.pictures);
+  }
+
+  void open_journal(CaptionJournal& journal) const {
+    say(journal.repairs());
+    say(skipped_text());
+    if (options_.retry_errors) journal.forget_failures();
+    if (journal.resumable() > 0) {
+      say(fmt::format("{}: {} captions are done", plan_.journal, journal.resumable()));
+    } else if (journal.others() > 0) {
+      say(fmt::format("{}: its {} captions are of another model, prompt or settings", plan_.journal,
+                      journal.others()));
+    }
+    claim_tables(tables_, plan_.outputs.if_exists, journal);
+  }
+
+  bool caption(CaptionRun& captions) {
+    const size_t total = plan_.inputs.pictures.size();
+    Progress progress("images", total, !options_.model.quiet, Progress::Rate::kPerMinute);
+    const auto done = [&](size_t index, const CaptionRecord& record, bool resumed) {
+      if (record.status == CaptionStatus::kOk) {
+        sidecars_.write(plan_.inputs.pictures[index], record.caption);
+      }
+      tally_.add(record, resumed);
+      progress.advance(tally_.done(), tally_.resumed(), tally_.faults());
+    };
+    watch_ = {};
+    return captions.run(plan_.inputs.pictures, feed_thread_count(options_.model), done);
+  }
+
+  void write_tables(const CaptionRun& captions, const CaptionJournal& journal) const {
+    const auto record_of = [&](size_t index) -> std::optional<CaptionRecord> {
+      if (captions.place(index) < 0) return std::nullopt;
+      CaptionRecord record = journal.read(captions.place(index));
+      record.path = plan_.inputs.pictures[index].path;
+      return record;
+    };
+    for (const CaptionTable& table : tables_) {
+      write_table(table, plan_.outputs, plan_.inputs.pictures.size(), record_of);
+    }
+  }
+
+  void finish(bool whole) const {
+    const double seconds = watch_.elapsed_ms() / 1e3;
+    for (const std::string& line : sidecars_.notes()) note("ocelli: " + line);
+    tally_.show_reasons();
+    say(tally_.summary(seconds));
+    if (!whole) {
+      say(fmt::format("stopped with {} images to do: the same command goes on from here",
+                      plan_.inputs.pictures.size() - tally_.done()));
+      throw Exit{kRetryExit};
+    }
+    if (tally_.failed() == tally_.done()) throw Exit{1};
+  }
+
+  CaptionOptions& options_;
+  Plan plan_;
+  CaptionSidecars sidecars_;
+  std::vector<CaptionTable> tables_;
+  Tally tally_;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+void run_caption(CaptionOptions& options) {
+  Job(options, make_plan(options)).run();
+}
+
+}  // namespace ocelli::app

@@ -24,8 +24,8 @@ struct CaptionTable {
 std::vector<CaptionTable> plan_tables(const CaptionOutputOptions& options,
                                       const CaptionInputs& inputs);
 
-// Claims the tables for the runs of this journal. Throws host::Error when a file is there that is of
-// no earlier run, unless it is to be overwritten.
+// Claims the tables for the runs of this journal. Throws host::Error when a file is there that is
+// of no earlier run, unless it is to be overwritten.
 void claim_tables(const std::vector<CaptionTable>& tables, IfExists if_exists,
                   CaptionJournal& journal);
 

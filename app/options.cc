@@ -17,9 +17,8 @@ namespace {
 constexpr int kDefaultTopK = 50;
 
 const std::map<std::string, kernels::DType>& kv_caches() {
-  static const std::map<std::string, kernels::DType> names = {{"f32", kernels::DType::kF32},
-                                                              {"f16", kernels::DType::kF16},
-                                                              {"int8", kernels::DType::kI8}};
+  static const std::map<std::string, kernels::DType> names = {
+      {"f32", kernels::DType::kF32}, {"f16", kernels::DType::kF16}, {"int8", kernels::DType::kI8}};
   return names;
 }
 

@@ -44,8 +44,8 @@ struct ModelOptions {
   Pipeline open(int sequences);
   // The same for what open_model() has read from prepare()'s path, its memory having been seen to.
   Pipeline load(OpenedModel opened, int sequences);
-  // Sets what of `pipeline` the other options decide, and returns what open() loads: under --weights
-  // int8 the packed form, made now where there is none yet.
+  // Sets what of `pipeline` the other options decide, and returns what open() loads: under
+  // --weights int8 the packed form, made now where there is none yet.
   std::filesystem::path prepare();
   // Writes the trace, when one was asked for.
   void finish(const Pipeline& pipeline) const;

@@ -28,8 +28,9 @@ struct KvCacheShape {
 // What a decoder of this configuration (Phi2Config, Llama2Config) keeps.
 template <typename Config>
 KvCacheShape kv_cache_shape(const Config& config, const DecoderLimits& limits) {
-  return {config.num_hidden_layers, config.num_key_value_heads, config.head_dim(),
-          limits.sequences,         limits.capacity,            limits.kv_dtype};
+  return {config.num_hidden_layers, config.num_key_value_heads,
+          config.head_dim(),        limits.sequences,
+          limits.capacity,          limits.kv_dtype};
 }
 
 class KvCache {

@@ -37,8 +37,8 @@ Image decode_image(std::span<const std::byte> bytes, const std::string& name,
                    const DecodeOptions& options = {});
 
 // The bytes of `path`, for decode_image; "-" reads standard input to its end. Throws Error when the
-// file is missing, a directory, unreadable, empty, by its first bytes no picture, or larger than any
-// picture of max_pixels.
+// file is missing, a directory, unreadable, empty, by its first bytes no picture, or larger than
+// any picture of max_pixels.
 std::vector<std::byte> read_image_file(const std::string& path, const DecodeOptions& options = {});
 
 // decode_image on read_image_file.

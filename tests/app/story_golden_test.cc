@@ -129,9 +129,9 @@ TEST(StoryGolden, PerplexityAgreesWithTransformers) {
   const json goldens = read_golden("perplexity.json");
   for (const char* model : {"hf_grouped", "hf_tied"}) {
     for (const json& expected : goldens[model]) {
-      const Finished run =
-          run_ocelli("perplexity -q --json --kv-cache f32 -m " + golden(model).string() + " --context " +
-                     expected["context"].dump() + " " + golden("documents.txt").string());
+      const Finished run = run_ocelli(
+          "perplexity -q --json --kv-cache f32 -m " + golden(model).string() + " --context " +
+          expected["context"].dump() + " " + golden("documents.txt").string());
       ASSERT_EQ(run.code, 0) << run.err;
       const json found = json::parse(run.out);
       EXPECT_EQ(found["tokens"], expected["tokens"]);

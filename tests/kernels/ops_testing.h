@@ -262,8 +262,8 @@ class Guarded {
   const Tensor view;
 };
 
-// The scale of a head in a cache of kI8, as it is read and written: in columns [first, first + 4) of
-// a row.
+// The scale of a head in a cache of kI8, as it is read and written: in columns [first, first + 4)
+// of a row.
 inline void set_scale(Matrix& stored, int row, int first, float scale) {
   int8_t bytes[kScaleColumns];
   std::memcpy(bytes, &scale, sizeof scale);

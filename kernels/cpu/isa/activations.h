@@ -14,7 +14,10 @@ struct Activations {
   using V = typename Vec::V;
   static constexpr int kLanes = Vec::kLanes;
   static constexpr float kLog2E = 1.44269504F;
-  static constexpr float kPower[7] = {1.000000000e+00F, 6.931471825e-01F, 2.402265072e-01F, 5.550327152e-02F, 9.618025273e-03F, 1.340043265e-03F, 1.546973217e-04F};
+  // 2^f for f in [−1/2, 1/2], to 2e-9: fitted by least squares on Chebyshev's points.
+  static constexpr float kPower[7] = {1.000000000e+00F, 6.931471825e-01F, 2.402265072e-01F,
+                                      5.550327152e-02F, 9.618025273e-03F, 1.340043265e-03F,
+                                      1.546973217e-04F};
 
   // e^x to about 1 ulp: 2^n · p(x − n ln 2), the polynomial being Cephes' expf. From n = 128 on the
   // result may be infinity, so that a closed gate is 0 however large its operand.
@@ -34,16 +37,17 @@ struct Activations {
   }
 
   // y / (1 + 2^t). Where 2^t matters beside 1, |t| is small and loses nothing by not being reduced
-  // with care.
+  // with care. Past ±kEnd the result is y · 0 or y: a closed gate is 0 however large its operand.
   static V gated(V y, V t) {
-    t = Vec::at_most(t, 126.0F);  // past it the result is as good as 0, but must stay finite
-    const V n = Vec::round(t);
-    const V f = t - n;
-    // 2^f on [−1/2, 1/2], to 2e-9: fitted by least squares on Chebyshev's points.
+    constexpr float kEnd = 126;
+    const V bounded = Vec::at_most(Vec::at_least(t, -kEnd), kEnd);
+    const V n = Vec::round(bounded);
+    const V f = bounded - n;
     V p = Vec::set1(kPower[6]);
 #pragma GCC unroll 6
     for (int i = 5; i >= 0; --i) p = Vec::fma(p, f, Vec::set1(kPower[i]));
-    return y * Vec::reciprocal(Vec::set1(1.0F) + Vec::scale_by_power_of_two(p, n));
+    const V share = Vec::reciprocal(Vec::set1(1.0F) + Vec::scale_by_power_of_two(p, n));
+    return y * Vec::zero_where_above(t, kEnd, share);
   }
 
   // 0.5y(1 + tanh(u)) = y / (1 + e^(−2u)), u = √(2/π)(y + 0.044715y³)
@@ -52,7 +56,9 @@ struct Activations {
     return gated(y, y * Vec::fma(y * y, Vec::set1(0.044715F * kLinear), Vec::set1(kLinear)));
   }
 
-  static V silu(V y) { return gated(y, y * Vec::set1(-kLog2E)); }
+  static V silu(V y) {
+    return gated(y, y * Vec::set1(-kLog2E));
+  }
 
   static V activate(Epilogue epilogue, V y, V out) {
     switch (epilogue) {

@@ -217,20 +217,19 @@ struct Kernels {
   // The table of this instruction set; its int8 kernels are compiled apart (int8_kernels.h).
   static constexpr KernelTable table(const Int8Functions& int8) {
     using Attention = AttentionKernels<Vec>;
-    return {
-        Vec::kName,
-        linear,
-        attention<Vec>,
-        layer_norm,
-        rms_norm,
-        rope,
-        add,
-        to_f32,
-        to_f16,
-        Quantiser<Vec>::head,
-        int8,
-        Attention::part,
-        Attention::finish_parts};
+    return {Vec::kName,
+            linear,
+            attention<Vec>,
+            layer_norm,
+            rms_norm,
+            rope,
+            add,
+            to_f32,
+            to_f16,
+            Quantiser<Vec>::head,
+            int8,
+            Attention::part,
+            Attention::finish_parts};
   }
 };
 

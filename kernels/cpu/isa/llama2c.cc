@@ -186,17 +186,16 @@ using Int8Products = Int8Kernels<Int8Portable, Finish>;
 
 }  // namespace
 
-constinit const KernelTable kLlama2cTable = {
-    "llama2c",
-    linear,
-    attention,
-    layer_norm,
-    rms_norm,
-    rope,
-    add,
-    to_f32,
-    to_f16,
-    Quantiser<VecPortable>::head,
-    {Int8Products::quantise_row, Int8Products::linear}};
+constinit const KernelTable kLlama2cTable = {"llama2c",
+                                             linear,
+                                             attention,
+                                             layer_norm,
+                                             rms_norm,
+                                             rope,
+                                             add,
+                                             to_f32,
+                                             to_f16,
+                                             Quantiser<VecPortable>::head,
+                                             {Int8Products::quantise_row, Int8Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

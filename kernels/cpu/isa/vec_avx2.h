@@ -77,6 +77,10 @@ struct VecAvx2 {
   }
   // 1 / x, x positive and finite.
   static V reciprocal(V x) { return set1(1.0F) / x; }
+  // x, but 0 in the lanes where t is above the limit.
+  static V zero_where_above(V t, float limit, V x) {
+    return _mm256_andnot_ps(_mm256_cmp_ps(t, set1(limit), _CMP_GT_OQ), x);
+  }
   static float reduce_add(V v) {
     const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 pair = _mm_add_ps(quad, _mm_movehl_ps(quad, quad));

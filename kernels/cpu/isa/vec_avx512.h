@@ -73,6 +73,10 @@ struct VecAvx512 {
     const V guess = _mm512_rcp14_ps(x);  // to 2^−14; Newton's step doubles the bits
     return _mm512_fmadd_ps(guess, _mm512_fnmadd_ps(x, guess, set1(1.0F)), guess);
   }
+  // x, but 0 in the lanes where t is above the limit.
+  static V zero_where_above(V t, float limit, V x) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(t, set1(limit), _CMP_NGT_UQ), x);
+  }
   static float reduce_add(V v) { return _mm512_reduce_add_ps(v); }
   static float reduce_max(V v) { return _mm512_reduce_max_ps(v); }
   // Lanes below n of v, the others of `other`.

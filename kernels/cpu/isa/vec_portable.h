@@ -92,6 +92,8 @@ struct VecPortable {
   }
   // 1 / x, x positive and finite.
   static V reciprocal(V x) { return set1(1.0F) / x; }
+  // x, but 0 in the lanes where t is above the limit.
+  static V zero_where_above(V t, float limit, V x) { return t > limit ? zero() : x; }
   static float reduce_add(V v) { return (v[0] + v[2]) + (v[1] + v[3]); }
   static float reduce_max(V v) {
     const float a = v[0] > v[1] ? v[0] : v[1];

@@ -173,15 +173,18 @@ TEST_P(LinearInt8Ops, ActivationsAreClose) {
   Random random(7);
   for (const Epilogue epilogue : kActivations) {
     for (const int rows : {1, 5, 40}) {
-      Case c = random_case(random, rows, 128, 64, {37});
-      c.epilogue = epilogue;
-      const Matrix expected = run(*reference, c);
-      c.epilogue = Epilogue::kStore;
-      std::vector<double> tolerance;
-      for (const float y : run(*reference, c).values)
-        tolerance.push_back(3 * kEpsilon * std::fabs(y));
-      c.epilogue = epilogue;
-      expect_close(run(*ops, c), expected, tolerance);
+      for (const int group : {64, 128}) {  // in groups, and whole rows: two kernels
+        Case c = random_case(random, rows, 128, group, {37});
+        c.epilogue = epilogue;
+        const Matrix expected = run(*reference, c);
+        c.epilogue = Epilogue::kStore;
+        std::vector<double> tolerance;
+        for (const float y : run(*reference, c).values) {
+          tolerance.push_back(3 * kEpsilon * std::fabs(y));
+        }
+        c.epilogue = epilogue;
+        expect_close(run(*ops, c), expected, tolerance);
+      }
     }
   }
 }

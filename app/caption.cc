@@ -93,6 +93,16 @@ void add_run_options(CLI::App& command, CaptionOptions& options) {
       ->transform(CLI::AsSizeValue(true));
   command.add_option("--journal", options.journal,
                      "Keep what is done here (default: beside the output)");
+  command
+      .add_option("--shard", options.shard,
+                  "Do one share of a run on many machines: 3/8, or auto: the one that Slurm, "
+                  "mpirun, Kubernetes, AWS Batch or GNU parallel says")
+      ->type_name("I/N|auto");
+  command
+      .add_option("--log-every", options.log_seconds,
+                  "Where there is no terminal: seconds between lines of progress, 0 for none")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   command.add_flag("--retry-errors", options.retry_errors,
                    "Try again what the journal says failed or was marked");
   command.add_flag("--dry-run", options.dry_run, "Say what would be captioned, and do nothing");
@@ -121,6 +131,7 @@ void add_caption(CLI::App& program) {
       "  ocelli caption dataset/ --prefix \"zwx, \" --begin-with \"A photo of\"\n"
       "  ocelli caption dataset/ --format imagefolder,csv -o captions.csv\n"
       "  find . -name '*.webp' | ocelli caption --list - -o - > captions.jsonl\n"
+      "  ocelli caption -r photos/ -o captions.jsonl --shard 3/8   its part; see ocelli merge\n"
       "A run that was stopped or killed goes on where it was when it is started again: what is "
       "done\n"
       "stands in a journal beside the output. Ctrl-C, SIGTERM and SIGUSR1 finish the captions in "

@@ -7,6 +7,7 @@
 #include "app/caption_journal.h"
 #include "app/caption_run.h"
 #include "app/caption_settings.h"
+#include "app/caption_share.h"
 #include "app/caption_sidecars.h"
 #include "app/caption_tables.h"
 #include "app/memory.h"
@@ -45,6 +46,7 @@ struct Plan {
   CaptionInputs inputs;  // those to be captioned
   size_t skipped = 0;    // those that have captions
   std::string journal;
+  std::optional<Shard> shard;
 };
 
 Plan make_plan(CaptionOptions& options) {
@@ -52,14 +54,25 @@ Plan make_plan(CaptionOptions& options) {
   plan.outputs = completed(options.outputs);
   plan.inputs = find_pictures(options.sources);
   for (const std::string& line : plan.inputs.notes) note("ocelli: " + line);
+  plan.journal =
+      options.journal.empty() ? default_journal(plan.outputs, plan.inputs) : options.journal;
+  // Of all pictures: two that would share a sidecar may belong to two shards.
   const CaptionSidecars sidecars(plan.outputs, plan.inputs.pictures);
+  plan.shard = find_share(options.shard, plan.outputs);
+  if (plan.shard) {
+    const size_t all = plan.inputs.pictures.size();
+    keep_share(*plan.shard, plan.inputs);
+    plan.journal = share_path(plan.journal, *plan.shard);
+    if (!options.model.quiet) {
+      note(fmt::format("{}{} of {} images", share_label(plan.shard), plan.inputs.pictures.size(),
+                       all));
+    }
+  }
   if (std::ranges::none_of(plan.outputs.formats, is_table)) {
     plan.skipped = std::erase_if(plan.inputs.pictures, [&](const CaptionInput& picture) {
       return !sidecars.wanted(picture);
     });
   }
-  plan.journal =
-      options.journal.empty() ? default_journal(plan.outputs, plan.inputs) : options.journal;
   return plan;
 }
 
@@ -201,11 +214,13 @@ class Job {
       : options_(options),
         plan_(std::move(plan)),
         sidecars_(plan_.outputs, plan_.inputs.pictures),
-        tables_(plan_tables(plan_.outputs, plan_.inputs)) {}
+        tables_(plan_tables(plan_.outputs, plan_.inputs)) {
+    if (plan_.shard) name_shares(tables_, *plan_.shard);
+  }
 
   void run() {
     if (options_.dry_run) return show_plan(plan_, sidecars_, tables_);
-    if (plan_.inputs.pictures.empty()) return say(skipped_text());
+    if (plan_.inputs.pictures.empty()) return finish_without_pictures();
     require_places();
     catch_stop_signals();
     CaptionSettings settings = make_settings(options_);
@@ -221,7 +236,7 @@ class Job {
     Pipeline pipeline = options_.model.load(std::move(opened), batch);
     CaptionRun captions(pipeline, settings, hash, journal);
     const bool whole = caption(captions);
-    write_tables(captions, journal);
+    write_tables(whole, [&](size_t index) { return record_of(index, captions, journal); });
     options_.model.finish(pipeline);
     finish(whole);
   }
@@ -260,6 +275,7 @@ class Job {
   bool caption(CaptionRun& captions) {
     const size_t total = plan_.inputs.pictures.size();
     Progress progress("images", total, !options_.model.quiet, Progress::Rate::kPerMinute);
+    progress.log(options_.log_seconds, share_label(plan_.shard));
     const auto done = [&](size_t index, const CaptionRecord& record, bool resumed) {
       if (record.status == CaptionStatus::kOk) {
         sidecars_.write(plan_.inputs.pictures[index], record.caption);
@@ -271,15 +287,30 @@ class Job {
     return captions.run(plan_.inputs.pictures, feed_thread_count(options_.model), done);
   }
 
-  void write_tables(const CaptionRun& captions, const CaptionJournal& journal) const {
-    const auto record_of = [&](size_t index) -> std::optional<CaptionRecord> {
-      if (captions.place(index) < 0) return std::nullopt;
-      CaptionRecord record = journal.read(captions.place(index));
-      record.path = plan_.inputs.pictures[index].path;
-      return record;
-    };
+  // All pictures have captions, or none fell to this shard: its part then is empty.
+  void finish_without_pictures() {
+    say(skipped_text());
+    if (!plan_.shard || tables_.empty()) return;
+    require_places();
+    CaptionJournal journal(plan_.journal, "");
+    claim_tables(tables_, plan_.outputs.if_exists, journal);
+    write_tables(true, [](size_t) { return std::nullopt; });
+  }
+
+  std::optional<CaptionRecord> record_of(size_t index, const CaptionRun& captions,
+                                         const CaptionJournal& journal) const {
+    if (captions.place(index) < 0) return std::nullopt;
+    CaptionRecord record = journal.read(captions.place(index));
+    record.path = plan_.inputs.pictures[index].path;
+    return record;
+  }
+
+  // A part that is there is whole, so that parts can be merged without asking what is in them.
+  void write_tables(bool whole,
+                    const std::function<std::optional<CaptionRecord>(size_t)>& records) const {
     for (const CaptionTable& table : tables_) {
-      write_table(table, plan_.outputs, plan_.inputs.pictures.size(), record_of);
+      if (plan_.shard && !whole && !is_stream(table.path)) continue;
+      write_table(table, plan_.outputs, plan_.inputs.pictures.size(), records);
     }
   }
 
@@ -287,7 +318,7 @@ class Job {
     const double seconds = watch_.elapsed_ms() / 1e3;
     for (const std::string& line : sidecars_.notes()) note("ocelli: " + line);
     tally_.show_reasons();
-    say(tally_.summary(seconds));
+    say(share_label(plan_.shard) + tally_.summary(seconds));
     if (!whole) {
       say(fmt::format("stopped with {} images to do: the same command goes on from here",
                       plan_.inputs.pictures.size() - tally_.done()));

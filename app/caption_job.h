@@ -25,8 +25,10 @@ struct CaptionOptions {
   std::optional<int> batch;            // none: what the memory takes, at most kUsualBatch
   std::optional<uint64_t> max_memory;  // bytes
   std::string journal;                 // empty: beside the outputs
+  std::string shard;                   // as parse_shard() reads it; empty: the run is not split
   bool retry_errors = false;
   bool dry_run = false;
+  double log_seconds = 60;  // between lines of progress where there is no terminal; 0: none
 
   static constexpr int kUsualBatch = 16;
   static constexpr int kUsualTokens = 256;

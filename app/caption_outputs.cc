@@ -18,12 +18,6 @@ bool contains(const std::vector<CaptionFormat>& formats, CaptionFormat format) {
   return std::ranges::find(formats, format) != formats.end();
 }
 
-bool is_special(const std::string& path) {
-  std::error_code missing;
-  const fs::file_status status = fs::status(path, missing);
-  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
-}
-
 void require_sound_extension(CaptionOutputOptions& options) {
   std::string& extension = options.extension;
   if (extension.empty()) {
@@ -82,19 +76,26 @@ CaptionOutputOptions completed(CaptionOutputOptions options) {
   return options;
 }
 
+bool is_stream(const std::string& path) {
+  if (path == "-") return true;
+  std::error_code missing;
+  const fs::file_status status = fs::status(path, missing);
+  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
+}
+
 std::string decorated(const std::string& caption, const CaptionOutputOptions& options) {
   return options.prefix + caption + options.suffix;
 }
 
 std::string default_journal(const CaptionOutputOptions& options, const CaptionInputs& inputs) {
-  if (options.file == "-" || is_special(options.file)) return "";
+  if (is_stream(options.file)) return "";
   if (!options.file.empty()) return options.file + ".journal";
   const fs::path folder = options.directory.empty() ? inputs.folder : options.directory;
   return (folder == "." ? fs::path(kJournalName) : folder / kJournalName).string();
 }
 
 void require_writable(const std::string& path) {
-  if (path == "-" || is_special(path)) return;
+  if (is_stream(path)) return;
   const fs::path folder = fs::path(path).parent_path();
   std::error_code error;
   if (!folder.empty()) fs::create_directories(folder, error);

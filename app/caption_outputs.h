@@ -35,6 +35,9 @@ CaptionOutputOptions completed(CaptionOutputOptions options);
 
 bool is_table(CaptionFormat format);
 
+// Whether what is written to `path` goes through it: "-" (standard output), a device, a pipe.
+bool is_stream(const std::string& path);
+
 // The caption with prefix and suffix.
 std::string decorated(const std::string& caption, const CaptionOutputOptions& options);
 

@@ -130,7 +130,9 @@ void write_table(const CaptionTable& table, const CaptionOutputOptions& options,
     if (record->status == CaptionStatus::kOk) record->caption = decorated(record->caption, options);
     write(line_of(table, *record));
   }
-  if (file) file->commit();
+  if (!file) return;
+  file->sync();
+  file->commit();
 }
 
 }  // namespace ocelli::app

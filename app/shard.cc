@@ -115,9 +115,9 @@ void require_same_split(const std::string& output, const Shard& shard) {
     const auto part = parse_part_path(name);
     if (!part || part->output != whole.filename() || part->shard.count == shard.count) continue;
     throw UsageError(fmt::format(
-        "--shard {}: {} is a part of a run in {} shards. A number of shards that changes (when a "
-        "few tasks of an array are submitted again, say) would do other pictures: state it, as in "
-        "--shard auto/{}, or write elsewhere",
+        "--shard {}: {} belongs to a run in {} shards. With another number of them (when a few "
+        "tasks of an array are submitted again, say) this would do other pictures: state the "
+        "number, as in --shard auto/{}, or write elsewhere",
         to_text(shard), host::printable((folder / name).string(), 4096), part->shard.count,
         part->shard.count));
   }

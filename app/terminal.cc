@@ -102,30 +102,42 @@ void clear_interrupt() {
 Progress::Progress(std::string unit, size_t total, bool enabled, Rate rate)
     : unit_(std::move(unit)),
       total_(total),
-      enabled_(enabled && stderr_is_terminal()),
+      enabled_(enabled),
+      terminal_(stderr_is_terminal()),
       rate_(rate),
-      start_(now_seconds()) {
+      start_(now_seconds()),
+      last_shown_(start_) {
 }
 
 Progress::~Progress() {
-  if (enabled_) std::fprintf(stderr, "\r\033[K");
+  if (enabled_ && terminal_) std::fprintf(stderr, "\r\033[K");
+}
+
+void Progress::log(double seconds, std::string label) {
+  log_seconds_ = seconds;
+  label_ = std::move(label);
 }
 
 void Progress::advance(size_t done, size_t skipped, std::string_view note) {
+  constexpr double kBarSeconds = 0.1;
   const double now = now_seconds();
-  if (!enabled_ || (now - last_shown_ < 0.1 && done < total_)) return;
+  const double interval = terminal_ ? kBarSeconds : log_seconds_;
+  // A log has a summary at its end; a bar must not stop before it.
+  const bool last = terminal_ && done >= total_;
+  if (!enabled_ || interval <= 0 || (now - last_shown_ < interval && !last)) return;
   last_shown_ = now;
-  constexpr size_t kWidth = 20;  // so that all of it fits 80 columns
-  const size_t filled = total_ > 0 ? std::min(done, total_) * kWidth / total_ : kWidth;
   const size_t timed = done - std::min(done, skipped);
   const double rate = static_cast<double>(timed) / std::max(now - start_, 1e-3);
   const double left = static_cast<double>(total_ - std::min(done, total_)) / std::max(rate, 1e-9);
   const bool minutes = rate_ == Rate::kPerMinute;
-  const std::string line = fmt::format(
-      "\r\033[K{}{} {}/{} {}, {:.1f}/{}, {} left{}{}", std::string(filled, '#'),
-      std::string(kWidth - filled, '.'), done, total_, unit_, minutes ? rate * 60 : rate,
+  const std::string text = fmt::format(
+      "{}/{} {}, {:.1f}/{}, {} left{}{}", done, total_, unit_, minutes ? rate * 60 : rate,
       minutes ? "min" : "s", timed > 0 ? clock_text(left) : "?", note.empty() ? "" : ", ", note);
-  std::fputs(line.c_str(), stderr);
+  if (!terminal_) return app::note(label_ + text);
+  constexpr size_t kWidth = 20;  // so that all of it fits 80 columns
+  const size_t filled = total_ > 0 ? std::min(done, total_) * kWidth / total_ : kWidth;
+  std::fprintf(stderr, "\r\033[K%s%s %s", std::string(filled, '#').c_str(),
+               std::string(kWidth - filled, '.').c_str(), text.c_str());
   std::fflush(stderr);
 }
 

@@ -45,7 +45,8 @@ void catch_stop_signals();
 bool interrupted();
 void clear_interrupt();
 
-// Progress on standard error: a bar with rate and time left on a terminal, nothing elsewhere.
+// Progress on standard error: a bar with rate and time left on a terminal; elsewhere nothing, or
+// lines for a log.
 class Progress {
  public:
   enum class Rate { kPerSecond, kPerMinute };
@@ -56,6 +57,10 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // Where standard error is no terminal: a line every `seconds` (0: none), which begins with
+  // `label`, so that the lines of many processes can be told apart.
+  void log(double seconds, std::string label = "");
+
   // `note` stands behind the rest ("2 failed"). Of `done`, `skipped` took no time worth the name:
   // rate and time left are those of the others.
   void advance(size_t done, size_t skipped = 0, std::string_view note = {});
@@ -64,9 +69,12 @@ class Progress {
   std::string unit_;
   size_t total_;
   bool enabled_;
+  bool terminal_;
   Rate rate_;
   double start_;
-  double last_shown_ = 0;
+  double last_shown_;
+  double log_seconds_ = 0;
+  std::string label_;
 };
 
 }  // namespace ocelli::app

@@ -95,6 +95,12 @@ void OutputFile::write(std::string_view bytes) {
   if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) fail_with(errno);
 }
 
+void OutputFile::sync() {
+  if (std::fflush(file_) != 0) fail_with(errno);
+  // Devices and pipes need none.
+  if (fdatasync(fileno(file_)) != 0 && errno != EINVAL && errno != EROFS) fail_with(errno);
+}
+
 void OutputFile::commit() {
   // Closing is where some file systems first say that the bytes were not kept.
   if (std::fclose(std::exchange(file_, nullptr)) != 0) fail_with(errno);

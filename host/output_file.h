@@ -21,6 +21,9 @@ class OutputFile {
   OutputFile& operator=(const OutputFile&) = delete;
 
   void write(std::string_view bytes);
+  // Waits until what was written is on the disk; else that takes as long as the system likes, and
+  // the file may be empty when power is lost.
+  void sync();
   void commit();
 
  private:

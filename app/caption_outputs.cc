@@ -61,7 +61,7 @@ CaptionOutputOptions completed(CaptionOutputOptions options) {
                                                        : CaptionFormat::kJsonl);
   }
   std::ranges::sort(formats);
-  formats.erase(std::ranges::unique(formats).begin(), formats.end());
+  formats.erase(std::unique(formats.begin(), formats.end()), formats.end());
   const auto tables = std::ranges::count_if(formats, is_table);
   if (!options.file.empty() && tables == 0) {
     throw UsageError("-o names a table, but every --format is a sidecar: leave -o out");

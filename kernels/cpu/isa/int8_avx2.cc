@@ -20,6 +20,8 @@ struct Int8Avx2 {
   using Weights = Words;
   using Inputs = Words;
   static constexpr int kPanels = 2;
+  static constexpr int kManyPanels = 2;
+  static constexpr int kManyRows = 4;
 
   static Int set1(int32_t x) { return _mm256_set1_epi32(x); }
   static Vec::V to_float(Int x) { return _mm256_cvtepi32_ps(x); }

@@ -15,6 +15,9 @@ struct Int8Avx512 {
   using Weights = __m512i;
   using Inputs = __m512i;
   static constexpr int kPanels = 4;
+  // 24 sums for 2 + 12 loads.
+  static constexpr int kManyPanels = 2;
+  static constexpr int kManyRows = 12;
 
   static Int set1(int32_t x) { return _mm512_set1_epi32(x); }
   static Vec::V to_float(Int x) { return _mm512_cvtepi32_ps(x); }
@@ -24,7 +27,11 @@ struct Int8Avx512 {
     std::memcpy(&inputs, p, sizeof inputs);
     return _mm512_set1_epi32(inputs);
   }
-  static Int dot(Int sums, Weights w, Inputs x) { return _mm512_dpbusd_epi32(sums, w, x); }
+  static Int dot(Int sums, Weights w, Inputs x) {
+    // Not the intrinsic: around it GCC 12 copies every sum to and fro.
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
+    return sums;
+  }
 };
 
 using Avx512 = Int8Kernels<Int8Avx512, Activations<VecAvx512>>;

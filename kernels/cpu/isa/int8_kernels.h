@@ -5,8 +5,8 @@
 // compiled without contraction, as no product here may be fused with a sum.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/cpu/kernel_table.h"
 
@@ -23,8 +23,9 @@ constexpr int kLine = kPanel * 4;  // bytes
 //   Inputs broadcast(const int8_t*)   4 inputs of a row, signed
 //   Int dot(Int sums, Weights, Inputs)
 //   Int set1(int32_t), Vec::V to_float(Int)
-// and kPanels, the panels that are worth doing at once, a power of two. Finish is Activations or a
-// class like it.
+// and how many panels, a power of two, and rows are worth doing at once, so that the sums fit the
+// registers: kPanels for up to 4 rows; for more rows kManyPanels and kManyRows, 12 or 4. Finish is
+// Activations or a class like it.
 template <typename Isa, typename Finish>
 struct Int8Kernels {
   using Vec = typename Isa::Vec;
@@ -32,58 +33,107 @@ struct Int8Kernels {
   using Int = typename Isa::Int;
   static constexpr int kLanes = Vec::kLanes;
   static constexpr int kParts = kPanel / kLanes;
-  static constexpr int kTileRows = 4;
+  static constexpr int kFewRows = 4;
 
   // A group's scale: the largest magnitude / 127, or NaN where a value is not finite.
   static float group_scale(const float* x, int n) {
-    V largest = Vec::zero();
-    V poison = Vec::zero();  // ±0, or NaN after a value that is not finite
-    for (int i = 0; i < n; i += kLanes) {
-      const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
-      largest = Vec::maximum(largest, Vec::magnitude(v));
-      poison = poison + v * Vec::zero();
+    V largest[2] = {Vec::zero(), Vec::zero()};
+    int i = 0;
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      largest[0] = Vec::larger_magnitude(Vec::load(x + i), largest[0]);
+      largest[1] = Vec::larger_magnitude(Vec::load(x + i + kLanes), largest[1]);
     }
-    return Vec::reduce_max(largest) / 127.0F + Vec::reduce_add(poison);
+    for (; i < n; i += kLanes) {
+      const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
+      largest[0] = Vec::larger_magnitude(v, largest[0]);
+    }
+    largest[0] = Vec::larger_magnitude(largest[0], largest[1]);
+    if (Vec::any_above(largest[0], FLT_MAX)) return NAN;
+    return Vec::reduce_max(largest[0]) / 127.0F;
   }
+
+  // What a group is divided by.
+  struct Divisor {
+    V scale;
+    V inverse;
+  };
 
   // x / scale rounded to nearest, halves away from zero. A product with the inverse is off by less
   // than 1e-4, which matters only near halves: there, seldom, it is divided.
-  static V rounded_quotient(V x, V scale, V inverse) {
-    const V product = x * inverse;
-    const V nearest = Vec::round(product);
-    if (!Vec::any_above(Vec::magnitude(product - nearest), 0.4999F)) return nearest;
+  template <int N>
+  [[gnu::always_inline]] static inline void round_quotients(const Divisor& by, V (&x)[N]) {
+    V nearest[N];
+    V furthest = Vec::zero();
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) {
+      const V product = x[i] * by.inverse;
+      nearest[i] = Vec::round(product);
+      furthest = Vec::larger_magnitude(product - nearest[i], furthest);
+    }
+    const bool near_half = Vec::any_above(furthest, 0.4999F);
+    for (int i = 0; i < N; ++i) {
+      x[i] = near_half ? exact_quotient(x[i], by.scale) : nearest[i];
+    }
+  }
+  static V exact_quotient(V x, V scale) {
     return Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127));
   }
 
-  static void quantise_row(const float* x, int n, int group, const QuantisedRows& out) {
+  // Writes the n values of a group that are x / scale, scale not 0 or NaN, from out.at(first) on
+  // and returns their sum.
+  static int32_t quantise_group(const float* x, int n, float scale, const QuantisedRows& out,
+                                int64_t first) {
     // Where a scale is smaller its inverse is large, or infinite.
     constexpr float kSmallScale = 1e-30F;
+    constexpr int kAtOnce = 4;
+    const Divisor by = {Vec::set1(scale), Vec::set1(scale > kSmallScale ? 1.0F / scale : NAN)};
+    V sums = Vec::zero();  // of integers whose sum stays below 2^24: exact
+    int i = 0;
+    for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
+      V v[kAtOnce];
+      for (int k = 0; k < kAtOnce; ++k) v[k] = Vec::load(x + i + k * kLanes);
+      round_quotients(by, v);
+      sums = sums + ((v[0] + v[1]) + (v[2] + v[3]));
+      for (int k = 0; k < kAtOnce; ++k) Vec::store_int8(out.at(first + i + k * kLanes), v[k]);
+    }
+    for (; i < n; i += kLanes) {
+      const int count = n - i < kLanes ? n - i : kLanes;
+      V v[1] = {Vec::load_partial(x + i, count)};
+      round_quotients(by, v);
+      sums = sums + v[0];
+      Vec::store_int8(out.at(first + i), v[0], count);
+    }
+    return static_cast<int32_t>(Vec::reduce_add(sums));
+  }
+
+  static void quantise_row(const float* x, int n, int group, const QuantisedRows& out) {
     const int unit = out.tiles ? QuantisedRows::kLine : kStep;
     const int padded = (group + unit - 1) / unit * unit;
     int64_t first = 0;
     for (int g = 0; g * group < n; ++g, x += group, first += padded) {
       const float scale = group_scale(x, group);
-      const bool zeros = !(scale > 0);
-      const V divisor = Vec::set1(zeros ? 1.0F : scale);
-      const V inverse = Vec::set1(scale > kSmallScale ? 1.0F / scale : NAN);
-      V sums = Vec::zero();  // of integers whose sum stays below 2^24: exact
-      for (int i = 0; i < group; i += kLanes) {
-        const int count = group - i < kLanes ? group - i : kLanes;
-        const V values = zeros ? Vec::zero() : Vec::load_partial(x + i, count);
-        const V rounded = rounded_quotient(values, divisor, inverse);
-        Vec::store_int8(out.at(first + i), rounded, count);
-        sums = sums + rounded;
-      }
-      std::memset(out.at(first + group - 1) + 1, 0, padded - group);
       out.scales[g] = scale;
-      out.corrections[g] = -128 * static_cast<int32_t>(Vec::reduce_add(sums));
+      out.corrections[g] = 0;
+      if (scale > 0) {
+        out.corrections[g] = -128 * quantise_group(x, group, scale, out, first);
+      } else {
+        for (int i = 0; i < group; ++i) *out.at(first + i) = 0;
+      }
+      for (int i = group; i < padded; ++i) *out.at(first + i) = 0;
     }
   }
 
-  // R rows and P panels: sums[r · stride + n], n counted from the first panel.
+  // Weights that are wanted later: a stretch of `rate` bytes for every step of a multiplication is
+  // brought into L2 meanwhile. Beyond the last nothing is wanted, and a byte or two do no harm.
+  struct Ahead {
+    const uint8_t* next = nullptr;
+    int rate = 0;
+  };
+
+  // R rows and P panels: sums[r · P · kPanel + n], n counted from the first panel.
   template <int R, int P>
-  static void tile(const Int8Block& block, int first_row, int first_panel, float* sums,
-                   int stride) {
+  static void tile(const Int8Block& block, int first_row, int first_panel, Ahead& ahead,
+                   float* sums) {
     const QuantisedRows x = block.x.from(first_row);
     const int64_t panel_bytes = int64_t{x.groups} * block.steps * kLine;
     const uint8_t* weights = block.values + first_panel * panel_bytes;
@@ -101,14 +151,16 @@ struct Int8Kernels {
           for (Int& part : panel) part = Isa::set1(x.corrections[r * x.groups + g]);
         }
       }
-      multiply<R, P>(x.values + int64_t{g} * block.steps * kStep, x.stride,
-                     weights + int64_t{g} * block.steps * kLine, panel_bytes, block.steps, acc);
-#pragma GCC unroll 4
+      const Operands operands = {x.values + int64_t{g} * block.steps * kStep, x.stride,
+                                 weights + int64_t{g} * block.steps * kLine, panel_bytes,
+                                 block.steps};
+      multiply<R, P>(operands, ahead, acc);
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int part = 0; part < kParts; ++part) {
           const V ws = Vec::load(scales + (int64_t{p} * x.groups + g) * kPanel + part * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
           for (int r = 0; r < R; ++r) {
             const V scaled = Isa::to_float(acc[r][p][part]) * ws;
             totals[r][p][part] =
@@ -120,71 +172,117 @@ struct Int8Kernels {
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) {
         for (int part = 0; part < kParts; ++part) {
-          Vec::store(sums + r * stride + p * kPanel + part * kLanes, totals[r][p][part]);
+          Vec::store(sums + (r * P + p) * kPanel + part * kLanes, totals[r][p][part]);
         }
       }
     }
   }
 
+  // Rows and weights of one group.
+  struct Operands {
+    const int8_t* x;
+    int64_t x_stride;
+    const uint8_t* weights;
+    int64_t panel_bytes;
+    int steps;
+  };
+
   // acc += the integer products of one group.
   template <int R, int P>
-  [[gnu::always_inline]] static inline void multiply(const int8_t* x, int64_t x_stride,
-                                                     const uint8_t* weights, int64_t panel_bytes,
-                                                     int steps, Int (&acc)[R][P][kParts]) {
-    for (int s = 0; s < steps; ++s) {
-      typename Isa::Inputs inputs[R];
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) inputs[r] = Isa::broadcast(x + r * x_stride + s * kStep);
-#pragma GCC unroll 4
+  [[gnu::always_inline]] static inline void multiply(const Operands& o, Ahead& ahead,
+                                                     Int (&acc)[R][P][kParts]) {
+    constexpr int kThird = 3;  // rows that share an address register, and the stride another
+    const int8_t* at[(R + kThird - 1) / kThird];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r += kThird) {
+      at[r / kThird] = o.x + r * o.x_stride;
+      asm("" : "+r"(at[r / kThird]));  // else the compiler takes a register for each row
+    }
+    const uint8_t* next = ahead.next;
+    for (int s = 0; s < o.steps; ++s) {
+      if (R > kFewRows) {
+        __builtin_prefetch(next, 0, 2);
+        next += ahead.rate;
+      }
+      typename Isa::Weights w[P][kParts];
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-        const uint8_t* line = weights + p * panel_bytes + int64_t{s} * kLine;
-#pragma GCC unroll 4
+        const uint8_t* line = o.weights + p * o.panel_bytes + int64_t{s} * kLine;
+#pragma GCC unroll 16
         for (int part = 0; part < kParts; ++part) {
-          const auto w = Isa::load(line + part * kLanes * kStep);
-#pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            acc[r][p][part] = Isa::dot(acc[r][p][part], w, inputs[r]);
+          w[p][part] = Isa::load(line + part * kLanes * kStep);
+        }
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const auto inputs = Isa::broadcast(at[r / kThird] + r % kThird * o.x_stride + s * kStep);
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 16
+          for (int part = 0; part < kParts; ++part) {
+            acc[r][p][part] = Isa::dot(acc[r][p][part], w[p][part], inputs);
           }
         }
       }
     }
+    ahead.next = next;
   }
 
-  template <int P>
-  static void rows_of_panels(const Int8Block& block, int panel) {
-    alignas(64) float sums[kTileRows * P * kPanel];
+  // Sizes of the blocks that rows are taken in, from the largest on.
+  static constexpr int smaller(int rows) {
+    return rows > 8 ? 8 : rows > 4 ? 4 : rows - 1;
+  }
+
+  // The rows from `row` on of P panels, in blocks of at most R.
+  template <int R, int P>
+  static void rows_of_panels(const Int8Block& block, int panel, Ahead ahead, int row = 0) {
+    alignas(64) float sums[R * P * kPanel];
     constexpr int kStride = P * kPanel;
     const int first = panel * kPanel;
     const int count = block.outputs - first < kStride ? block.outputs - first : kStride;
-    for (int row = 0; row < block.rows; row += kTileRows) {
-      const int rows = block.rows - row < kTileRows ? block.rows - row : kTileRows;
-      if (rows == 1) {
-        tile<1, P>(block, row, panel, sums, kStride);
-      } else if (rows == 2) {
-        tile<2, P>(block, row, panel, sums, kStride);
-      } else if (rows == 3) {
-        tile<3, P>(block, row, panel, sums, kStride);
-      } else {
-        tile<4, P>(block, row, panel, sums, kStride);
-      }
-      for (int r = 0; r < rows; ++r) {
+    for (; row + R <= block.rows; row += R) {
+      tile<R, P>(block, row, panel, ahead, sums);
+      for (int r = 0; r < R; ++r) {
         Finish::finish(block.epilogue, sums + r * kStride,
                        block.bias ? block.bias + first : nullptr, count,
                        block.out.f32(row + r) + first);
       }
     }
+    if constexpr (R > 1) {
+      if (row < block.rows) rows_of_panels<smaller(R), P>(block, panel, ahead, row);
+    }
+  }
+
+  // What to fetch while the rows meet the P panels from `panel` on: those that come next.
+  template <int R, int P>
+  static Ahead after(const Int8Block& block, int panel) {
+    const int panels = (block.outputs + kPanel - 1) / kPanel;
+    const int64_t panel_bytes = int64_t{block.x.groups} * block.steps * kLine;
+    const bool last = panel + P >= panels;
+    if (last && !block.next) return {block.values, 0};
+    const int blocks = (block.rows + R - 1) / R;
+    return {last ? block.next : block.values + (int64_t{panel} + P) * panel_bytes,
+            (P * kLine + blocks - 1) / blocks};
+  }
+
+  // All rows, in blocks of at most R, of panels from `panel` on, as many at once as P says.
+  template <int R, int P>
+  static void panels_from(const Int8Block& block, int panel) {
+    const int panels = (block.outputs + kPanel - 1) / kPanel;
+    for (; panel + P <= panels; panel += P) {
+      rows_of_panels<R, P>(block, panel, after<R, P>(block, panel));
+    }
+    if constexpr (P > 1) {
+      if (panel < panels) panels_from<R, P / 2>(block, panel);
+    }
   }
 
   static void linear(const Int8Block& block) {
-    const int panels = (block.outputs + kPanel - 1) / kPanel;
-    int panel = 0;
-    for (; panel + Isa::kPanels <= panels; panel += Isa::kPanels) {
-      rows_of_panels<Isa::kPanels>(block, panel);
+    if (block.rows > kFewRows) {
+      panels_from<Isa::kManyRows, Isa::kManyPanels>(block, 0);
+    } else {
+      panels_from<kFewRows, Isa::kPanels>(block, 0);
     }
-    if constexpr (Isa::kPanels > 2) {
-      for (; panel + 2 <= panels; panel += 2) rows_of_panels<2>(block, panel);
-    }
-    for (; panel < panels; ++panel) rows_of_panels<1>(block, panel);
   }
 };
 

@@ -17,6 +17,8 @@ struct Int8Portable {
     int32_t k[4];
   };
   static constexpr int kPanels = 1;
+  static constexpr int kManyPanels = 1;
+  static constexpr int kManyRows = 4;
 
   static Int set1(int32_t x) { return Int{x, x, x, x}; }
   static Vec::V to_float(Int x) { return __builtin_convertvector(x, Vec::V); }

@@ -45,6 +45,10 @@ struct VecAvx2 {
   static V at_most(V x, float high) { return _mm256_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm256_max_ps(a, b); }
   static V magnitude(V x) { return _mm256_andnot_ps(set1(-0.0F), x); }
+  // The larger of |x| and y, which is not negative; NaN counts as larger than all.
+  static V larger_magnitude(V x, V y) {
+    return (V)_mm256_max_epi32((__m256i)magnitude(x), (__m256i)y);
+  }
   // Whether a lane is above the limit, or NaN.
   static bool any_above(V x, float limit) {
     return _mm256_movemask_ps(_mm256_cmp_ps(x, set1(limit), _CMP_NLE_UQ)) != 0;
@@ -57,12 +61,10 @@ struct VecAvx2 {
     return _mm256_round_ps(x + half, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
   }
   // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v) { _mm_storel_epi64((__m128i*)p, eight_bytes(v)); }
   static void store_int8(int8_t* p, V v, int n) {
-    const __m256i wide = _mm256_cvtps_epi32(v);
-    const __m128i words =
-        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     alignas(16) int8_t bytes[16];
-    _mm_store_si128((__m128i*)bytes, _mm_packs_epi16(words, words));
+    _mm_store_si128((__m128i*)bytes, eight_bytes(v));
     if (n == kLanes) {
       std::memcpy(p, bytes, kLanes);
     } else {
@@ -132,6 +134,12 @@ struct VecAvx2 {
   }
 
  private:
+  static __m128i eight_bytes(V v) {
+    const __m256i wide = _mm256_cvtps_epi32(v);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    return _mm_packs_epi16(words, words);
+  }
   static int64_t least(int a, int b) { return a < b ? a : b; }
   static V pairs(V a, V b) { return _mm256_unpacklo_ps(a, b) + _mm256_unpackhi_ps(a, b); }
   static V quads(V a, V b) {

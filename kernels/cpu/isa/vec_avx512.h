@@ -47,6 +47,10 @@ struct VecAvx512 {
   static V at_most(V x, float high) { return _mm512_min_ps(set1(high), x); }
   static V maximum(V a, V b) { return _mm512_max_ps(a, b); }
   static V magnitude(V x) { return _mm512_abs_ps(x); }
+  // The larger of |x| and y, which is not negative; NaN counts as larger than all.
+  static V larger_magnitude(V x, V y) {
+    return (V)_mm512_max_epi32((__m512i)magnitude(x), (__m512i)y);
+  }
   // Whether a lane is above the limit, or NaN.
   static bool any_above(V x, float limit) {
     return _mm512_cmp_ps_mask(x, set1(limit), _CMP_NLE_UQ) != 0;
@@ -63,6 +67,9 @@ struct VecAvx512 {
                                 _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
   }
   // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v) {
+    _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
   static void store_int8(int8_t* p, V v, int n) {
     _mm512_mask_cvtepi32_storeu_epi8(p, mask(n), _mm512_cvtps_epi32(v));
   }

@@ -61,6 +61,12 @@ struct VecPortable {
   static V at_most(V x, float high) { return x > high ? set1(high) : x; }
   static V maximum(V a, V b) { return a > b ? a : b; }
   static V magnitude(V x) { return x < 0 ? zero() - x : x; }
+  // The larger of |x| and y, which is not negative; NaN counts as larger than all.
+  static V larger_magnitude(V x, V y) {
+    typedef int32_t Bits __attribute__((vector_size(16)));
+    const Bits a = (Bits)x & 0x7FFFFFFF;
+    return (V)(a > (Bits)y ? a : (Bits)y);
+  }
   // Whether a lane is above the limit, or NaN.
   static bool any_above(V x, float limit) {
     for (int i = 0; i < kLanes; ++i) {
@@ -82,6 +88,7 @@ struct VecPortable {
     return x;
   }
   // Integral values in [-127, 127].
+  static void store_int8(int8_t* p, V v) { store_int8(p, v, kLanes); }
   static void store_int8(int8_t* p, V v, int n) {
     for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(v[i]);
   }

@@ -124,7 +124,7 @@ TEST_P(LinearInt8Ops, EqualsTheReferenceOnManyShapes) {
 
 TEST_P(LinearInt8Ops, EqualsTheReferenceOnManyRows) {
   Random random(3);
-  for (const int rows : {7, 8, 15, 16, 17, 31, 32, 33, 48, 49, 64, 70}) {
+  for (const int rows : {5, 6, 7, 8, 11, 12, 13, 16, 17, 31, 32, 33, 48, 49, 70, 133}) {
     const int group = random.pick({32, 64, 128, 192});
     Case c = random_case(random, rows, 384, group, {random.pick({16, 17, 40, 65})});
     c.epilogue = kExactEpilogues[rows % 3];

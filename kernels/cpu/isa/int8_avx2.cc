@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/int8_kernels.h"
+#include "kernels/cpu/isa/int8_words.h"
 #include "kernels/cpu/isa/tables.h"
 #include "kernels/cpu/isa/vec_avx2.h"
 
@@ -43,6 +44,7 @@ struct Int8Avx2 {
 };
 
 using Avx2 = Int8Kernels<Int8Avx2, Activations<VecAvx2>>;
+using ManyRows = WordProducts<Activations<VecAvx2>>;
 
 }  // namespace
 
@@ -50,7 +52,11 @@ void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& ou
   Avx2::quantise_row(x, n, group, out);
 }
 void linear_int8_avx2(const Int8Block& block) {
-  Avx2::linear(block);
+  if (block.rows >= ManyRows::kFewestRows) {
+    ManyRows(block).run();
+  } else {
+    Avx2::linear(block);
+  }
 }
 
 }  // namespace ocelli::kernels::cpu

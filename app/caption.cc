@@ -132,17 +132,14 @@ void add_caption(CLI::App& program) {
       "  ocelli caption dataset/ --format imagefolder,csv -o captions.csv\n"
       "  find . -name '*.webp' | ocelli caption --list - -o - > captions.jsonl\n"
       "  ocelli caption -r photos/ -o captions.jsonl --shard 3/8   its part; see ocelli merge\n"
-      "A run that was stopped or killed goes on where it was when it is started again: what is "
-      "done\n"
-      "stands in a journal beside the output. Ctrl-C, SIGTERM and SIGUSR1 finish the captions in "
-      "hand\n"
-      "and end with exit code 75; twice, at once. A picture that cannot be read is a line with "
-      "its\n"
-      "reason. A caption that is empty, runs in circles, declines, is unsure or has a forbidden "
-      "word\n"
-      "is tried once more, with chance and a repetition penalty of 1.15, and if need be marked: "
-      "it\n"
-      "stands with its status in tables, and in no file beside a picture.");
+      "A run that was stopped or killed goes on where it was when it is started again: what is\n"
+      "done stands in a journal beside the output. Ctrl-C, SIGTERM and SIGUSR1 finish the\n"
+      "captions in hand and end with exit code 75; a second Ctrl-C ends at once. A picture that\n"
+      "cannot be read is a line with its reason. A caption that is empty, runs in circles,\n"
+      "declines, is unsure or has a forbidden word is tried once more, with chance and a\n"
+      "repetition penalty of 1.15, and if need be marked: it stands with its status in tables,\n"
+      "and in no file beside a picture. Exit codes: 0 done, though pictures may have failed; 1\n"
+      "nothing could be captioned; 2 wrong usage; 75 stopped, to be started again.");
   command->callback([options] {
     if (options->sources.paths.empty() && options->sources.lists.empty()) {
       throw UsageError("caption what? For example: ocelli caption photos/");

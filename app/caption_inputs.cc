@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <string_view>
 #include <unordered_set>
@@ -25,6 +26,20 @@ namespace fs = std::filesystem;
 constexpr std::array<std::string_view, 14> kSuffixes = {".jpg",  ".jpeg", ".jpe", ".jfif", ".png",
                                                         ".webp", ".bmp",  ".dib", ".tif",  ".tiff",
                                                         ".ppm",  ".pgm",  ".pbm", ".pnm"};
+
+// Pictures of formats that are not read; whoever has a folder of them wants to know.
+constexpr std::array<std::string_view, 16> kOtherSuffixes = {
+    ".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".psd", ".svg",
+    ".dng",  ".cr2",  ".cr3",  ".nef", ".arw", ".orf", ".rw2", ".raf"};
+
+// The file's extension in lower case (ASCII), with its dot.
+std::string suffix_of(const std::string& path) {
+  std::string suffix = fs::path(path).extension().string();
+  for (char& c : suffix) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return suffix;
+}
 
 // Without "." and empty parts. ".." stays: behind a link it does not lead back.
 std::string tidy(const fs::path& path) {
@@ -97,6 +112,15 @@ class Collector {
     }
   }
 
+  // "2 .gif, 1 .heic"
+  std::string left_out() const {
+    std::string text;
+    for (const auto& [suffix, count] : left_out_) {
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, suffix);
+    }
+    return text;
+  }
+
  private:
   static fs::file_status status_of(const std::string& path) {
     std::error_code missing;  // is no status
@@ -159,23 +183,24 @@ class Collector {
     }
     // A link that leads nowhere is a picture that cannot be read; a pipe or a device is none.
     const bool file = fs::is_regular_file(status) || entry.is_symlink(ignored);
-    if (file && has_picture_suffix(path)) add(path, (place / name).string());
+    if (file && has_picture_suffix(path)) return add(path, (place / name).string());
+    const std::string suffix = suffix_of(path);
+    if (file && std::ranges::find(kOtherSuffixes, suffix) != kOtherSuffixes.end()) {
+      ++left_out_[suffix];
+    }
   }
 
   bool recursive_;
   CaptionInputs& inputs_;
   std::unordered_set<std::string> seen_;
   std::set<std::pair<dev_t, ino_t>> looked_into_;
+  std::map<std::string, size_t> left_out_;  // files by suffix
 };
 
 }  // namespace
 
 bool has_picture_suffix(const std::string& path) {
-  std::string suffix = fs::path(path).extension().string();
-  for (char& c : suffix) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return std::ranges::find(kSuffixes, suffix) != kSuffixes.end();
+  return std::ranges::find(kSuffixes, suffix_of(path)) != kSuffixes.end();
 }
 
 CaptionInputs find_pictures(const CaptionSources& sources) {
@@ -183,9 +208,11 @@ CaptionInputs find_pictures(const CaptionSources& sources) {
   Collector collector(sources.recursive, inputs);
   for (const std::string& path : sources.paths) collector.add_named(path);
   for (const std::string& list : sources.lists) collector.add_list(list);
+  inputs.left_out = collector.left_out();
   if (inputs.pictures.empty()) {
-    host::fail("{}: no pictures there (JPEG, PNG, WebP, BMP, TIFF, PPM, by their suffixes){}",
+    host::fail("{}: no pictures there (JPEG, PNG, WebP, BMP, TIFF, PPM, by their suffixes){}{}",
                host::printable(inputs.folder.empty() ? sources.paths.front() : inputs.folder, 300),
+               inputs.left_out.empty() ? "" : "; of other formats: " + inputs.left_out,
                sources.recursive ? "" : "; --recursive looks into subfolders as well");
   }
   return inputs;

@@ -25,6 +25,7 @@ struct CaptionInputs {
   std::vector<CaptionInput> pictures;
   std::string folder;              // that the first of the sources names or lies in
   std::vector<std::string> notes;  // subfolders that could not be looked into, with the reason
+  std::string left_out;  // what of folders is a picture of a format that is not read: "2 .heic"
 };
 
 // Whether the name ends as those of the formats that are read do (".jpg", ".PNG").

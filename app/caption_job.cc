@@ -219,6 +219,9 @@ class Job {
   }
 
   void run() {
+    if (!plan_.inputs.left_out.empty()) {
+      say("left out, of formats that are not read: " + plan_.inputs.left_out);
+    }
     if (options_.dry_run) return show_plan(plan_, sidecars_, tables_);
     if (plan_.inputs.pictures.empty()) return finish_without_pictures();
     require_places();
@@ -227,16 +230,18 @@ class Job {
     const std::filesystem::path path = options_.model.prepare();
     OpenedModel opened = open_model(path);
     fit_context(opened, options_, settings, options_.model.pipeline);
+    const int batch = choose_batch(opened, options_, plan_.inputs.pictures.size());
     settings.model = model_identity(find_model(options_.model.model), opened,
                                     options_.model.pipeline.backend.threads);
     const std::string hash = settings_hash(settings, options_.model);
     CaptionJournal journal(plan_.journal, hash);
     open_journal(journal);
-    const int batch = choose_batch(opened, options_, plan_.inputs.pictures.size());
     Pipeline pipeline = options_.model.load(std::move(opened), batch);
     CaptionRun captions(pipeline, settings, hash, journal);
-    const bool whole = caption(captions);
-    write_tables(whole, [&](size_t index) { return record_of(index, captions, journal); });
+    std::vector<TableWriter> writers =
+        make_writers([&](size_t index) { return record_of(index, captions, journal); });
+    const bool whole = caption(captions, writers);
+    finish_tables(whole, writers);
     options_.model.finish(pipeline);
     finish(whole);
   }
@@ -272,7 +277,7 @@ class Job {
     claim_tables(tables_, plan_.outputs.if_exists, journal);
   }
 
-  bool caption(CaptionRun& captions) {
+  bool caption(CaptionRun& captions, std::vector<TableWriter>& writers) {
     const size_t total = plan_.inputs.pictures.size();
     Progress progress("images", total, !options_.model.quiet, Progress::Rate::kPerMinute);
     progress.log(options_.log_seconds, share_label(plan_.shard));
@@ -280,6 +285,7 @@ class Job {
       if (record.status == CaptionStatus::kOk) {
         sidecars_.write(plan_.inputs.pictures[index], record.caption);
       }
+      for (TableWriter& writer : writers) writer.advance();
       tally_.add(record, resumed);
       progress.advance(tally_.done(), tally_.resumed(), tally_.faults());
     };
@@ -294,7 +300,8 @@ class Job {
     require_places();
     CaptionJournal journal(plan_.journal, "");
     claim_tables(tables_, plan_.outputs.if_exists, journal);
-    write_tables(true, [](size_t) { return std::nullopt; });
+    std::vector<TableWriter> writers = make_writers([](size_t) { return std::nullopt; });
+    finish_tables(true, writers);
   }
 
   std::optional<CaptionRecord> record_of(size_t index, const CaptionRun& captions,
@@ -305,12 +312,18 @@ class Job {
     return record;
   }
 
-  // A part that is there is whole, so that parts can be merged without asking what is in them.
-  void write_tables(bool whole,
-                    const std::function<std::optional<CaptionRecord>(size_t)>& records) const {
+  std::vector<TableWriter> make_writers(const RecordOf& records) const {
+    std::vector<TableWriter> writers;
     for (const CaptionTable& table : tables_) {
-      if (plan_.shard && !whole && !is_stream(table.path)) continue;
-      write_table(table, plan_.outputs, plan_.inputs.pictures.size(), records);
+      writers.emplace_back(table, plan_.outputs, plan_.inputs.pictures.size(), records);
+    }
+    return writers;
+  }
+
+  // A part that is there is whole, so that parts can be merged without asking what is in them.
+  void finish_tables(bool whole, std::vector<TableWriter>& writers) const {
+    for (TableWriter& writer : writers) {
+      if (whole || !plan_.shard || is_stream(writer.path())) writer.finish();
     }
   }
 
@@ -324,7 +337,8 @@ class Job {
                       plan_.inputs.pictures.size() - tally_.done()));
       throw Exit{kRetryExit};
     }
-    if (tally_.failed() == tally_.done()) throw Exit{1};
+    // Those that have captions already are no failures, whichever run made them.
+    if (tally_.failed() == tally_.done() && plan_.skipped == 0) throw Exit{1};
   }
 
   CaptionOptions& options_;

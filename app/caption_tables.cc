@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <memory>
+#include <utility>
 
 #include "app/json_output.h"
 #include "app/terminal.h"
@@ -118,21 +118,37 @@ void claim_tables(const std::vector<CaptionTable>& tables, IfExists if_exists,
   }
 }
 
-void write_table(const CaptionTable& table, const CaptionOutputOptions& options, size_t pictures,
-                 const std::function<std::optional<CaptionRecord>(size_t)>& record_of) {
-  std::unique_ptr<host::OutputFile> file;
-  if (table.path != "-") file = std::make_unique<host::OutputFile>(table.path);
-  const auto write = [&](const std::string& text) { file ? file->write(text) : print(text); };
-  if (table.format == CaptionFormat::kCsv) write(kCsvHeader);
-  for (size_t i = 0; i < pictures; ++i) {
-    std::optional<CaptionRecord> record = record_of(i);
+TableWriter::TableWriter(CaptionTable table, const CaptionOutputOptions& options, size_t pictures,
+                         RecordOf record_of)
+    : table_(std::move(table)),
+      options_(options),
+      pictures_(pictures),
+      record_of_(std::move(record_of)) {
+}
+
+void TableWriter::advance() {
+  if (table_.path == "-") write_lines(true, print);
+}
+
+void TableWriter::finish() {
+  if (table_.path == "-") return write_lines(false, print);
+  host::OutputFile file(table_.path);
+  write_lines(false, [&](const std::string& text) { file.write(text); });
+  file.sync();
+  file.commit();
+}
+
+void TableWriter::write_lines(bool in_order, const std::function<void(const std::string&)>& write) {
+  if (!std::exchange(begun_, true) && table_.format == CaptionFormat::kCsv) write(kCsvHeader);
+  for (; next_ < pictures_; ++next_) {
+    std::optional<CaptionRecord> record = record_of_(next_);
+    if (!record && in_order) return;
     if (!record) continue;
-    if (record->status == CaptionStatus::kOk) record->caption = decorated(record->caption, options);
-    write(line_of(table, *record));
+    if (record->status == CaptionStatus::kOk) {
+      record->caption = decorated(record->caption, options_);
+    }
+    if (const std::string line = line_of(table_, *record); !line.empty()) write(line);
   }
-  if (!file) return;
-  file->sync();
-  file->commit();
 }
 
 }  // namespace ocelli::app

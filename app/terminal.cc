@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "host/error.h"
@@ -16,14 +17,26 @@
 namespace ocelli::app {
 namespace {
 
-std::atomic<bool> interrupt_flag{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
+// Milliseconds of the steady clock at the first signal; 0: there was none.
+std::atomic<int64_t> interrupted_at{0};
+static_assert(std::atomic<int64_t>::is_always_lock_free);
+// timeout, mpirun and terminals send a signal to the process and to its group: what comes within
+// this time is one signal.
+constexpr int64_t kOneSignalMs = 100;
+
+int64_t now_milliseconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);  // which a signal handler may call
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000 + 1;
+}
 
 void on_interrupt(int number) {
-  if (interrupt_flag.exchange(true)) {
-    std::signal(number, SIG_DFL);
-    std::raise(number);
-  }
+  const int64_t now = now_milliseconds();
+  int64_t first = 0;
+  if (interrupted_at.compare_exchange_strong(first, now)) return;
+  if (number != SIGINT || now - first < kOneSignalMs) return;
+  std::signal(number, SIG_DFL);
+  std::raise(number);
 }
 
 void catch_signal(int number) {
@@ -93,10 +106,10 @@ void catch_stop_signals() {
 }
 
 bool interrupted() {
-  return interrupt_flag;
+  return interrupted_at != 0;
 }
 void clear_interrupt() {
-  interrupt_flag = false;
+  interrupted_at = 0;
 }
 
 Progress::Progress(std::string unit, size_t total, bool enabled, Rate rate)

@@ -37,9 +37,11 @@ bool stderr_is_terminal();
 // All of standard input.
 std::string read_stdin();
 
-// From here on Ctrl-C raises a flag instead of ending the process; a second one ends it.
+// From here on Ctrl-C raises a flag instead of ending the process; a second one, a tenth of a
+// second later or more, ends it.
 void catch_interrupts();
-// The same for SIGTERM and SIGUSR1, with which batch systems announce that time is up.
+// SIGTERM and SIGUSR1, with which batch systems announce that time is up, raise the flag as well,
+// however often they come.
 void catch_stop_signals();
 // Whether the flag is up; clear_interrupt() lowers it.
 bool interrupted();

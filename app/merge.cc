@@ -1,11 +1,14 @@
 // ocelli merge: puts the parts of a sharded run together, or says what is wrong with them.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "app/caption_inputs.h"
+#include "app/caption_outputs.h"
+#include "app/caption_tables.h"
 #include "app/commands.h"
 #include "app/json_output.h"
 #include "app/merge_parts.h"
@@ -22,6 +25,8 @@ struct MergeOptions {
   std::vector<std::string> parts;
   CaptionSources inputs;
   std::string output;
+  std::string format;   // empty: as the output's extension says
+  std::string compare;  // a table of JSON Lines
   bool check = false;
   bool partial = false;
   bool as_json = false;
@@ -49,6 +54,8 @@ const char* heading(MergeFault fault) {
       return "broken line";
     case MergeFault::kTornLine:
       return "torn line";
+    case MergeFault::kDifference:
+      return "difference";
   }
   return "";
 }
@@ -88,9 +95,10 @@ std::string sentence(const nlohmann::ordered_json& summary) {
   return text;
 }
 
-void write(const MergedParts& merged, const std::string& output) {
+// The lines as they stand in the parts.
+void write_lines(const MergedParts& merged, const std::string& output) {
   std::optional<host::OutputFile> file;
-  if (!output.empty()) file.emplace(output);
+  if (output != "-") file.emplace(output);
   for (const std::string_view line : merged.lines()) {
     const std::string ended = std::string(line) + "\n";
     if (file) {
@@ -99,7 +107,29 @@ void write(const MergedParts& merged, const std::string& output) {
       print(ended);
     }
   }
-  if (file) file->commit();
+  if (!file) return;
+  file->sync();
+  file->commit();
+}
+
+// As `ocelli caption` would have written it to --output in --format.
+void write(const MergedParts& merged, const MergeOptions& options) {
+  CaptionOutputOptions outputs;
+  outputs.file = options.output.empty() ? "-" : options.output;
+  if (!options.format.empty()) {
+    const auto& names = caption_format_names();
+    outputs.formats.push_back(
+        static_cast<CaptionFormat>(std::ranges::find(names, options.format) - names.begin()));
+  }
+  outputs = completed(outputs);
+  if (outputs.formats.front() == CaptionFormat::kJsonl) return write_lines(merged, outputs.file);
+  CaptionInputs inputs;
+  for (std::string& picture : merged.pictures())
+    inputs.pictures.push_back({std::move(picture), ""});
+  const std::vector<std::string_view> lines = merged.lines();
+  // Prefix and suffix stand in the parts.
+  write_table(plan_tables(outputs, inputs).front(), outputs, lines.size(),
+              [&](size_t i) { return parse_caption_record(lines[i], inputs.pictures[i].path); });
 }
 
 void run_merge(const MergeOptions& options) {
@@ -109,7 +139,16 @@ void run_merge(const MergeOptions& options) {
   if (options.as_json && !options.check && options.output.empty()) {
     throw UsageError("--json needs --check or -o: the captions would go to standard output too");
   }
-  MergedParts merged(options.parts);
+  std::vector<std::string> parts = options.parts;
+  if (parts.empty()) {
+    if (options.output.empty()) throw UsageError("merge what? Name the parts, or -o");
+    parts = find_parts(options.output);
+    if (parts.empty()) {
+      host::fail("{}: no part of it is there ({})", host::printable(options.output, 4096),
+                 host::printable(part_path(options.output, {1, 8}), 4096));
+    }
+  }
+  MergedParts merged(parts);
   if (options.has_inputs()) {
     std::vector<std::string> pictures;
     for (CaptionInput& picture : find_pictures(options.inputs).pictures) {
@@ -117,10 +156,11 @@ void run_merge(const MergeOptions& options) {
     }
     merged.follow(pictures);
   }
+  if (!options.compare.empty()) merged.compare(options.compare);
   const bool serious = note_all_faults(merged);
   const bool torn = !merged.faults(MergeFault::kTornLine).empty();
   const bool refused = options.check ? serious || torn : serious && !options.partial;
-  if (!options.check && !refused) write(merged, options.output);
+  if (!options.check && !refused) write(merged, options);
   const nlohmann::ordered_json summary = merged.summary();
   if (options.as_json) {
     print(summary.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -141,9 +181,17 @@ void add_merge(CLI::App& program) {
   auto options = std::make_shared<MergeOptions>();
   CLI::App* command =
       program.add_subcommand("merge", "Put the parts of a sharded caption run together");
-  command->add_option("parts", options->parts, "The parts: captions.part-1-of-8.jsonl and so on")
-      ->required();
+  command->add_option("parts", options->parts,
+                      "The parts: captions.part-1-of-8.jsonl and so on (default: those of -o, "
+                      "beside it)");
   command->add_option("-o,--output", options->output, "Write here (default: standard output)");
+  command
+      ->add_option("--format", options->format,
+                   "What to write: jsonl, csv, imagefolder (default: by the extension of -o)")
+      ->check(CLI::IsMember({"jsonl", "csv", "imagefolder"}));
+  command->add_option("--compare", options->compare,
+                      "Report where this table, of a run without shards say, differs: in all but "
+                      "the order and the milliseconds");
   command->add_flag("--check", options->check, "Write nothing, report what is wrong");
   command
       ->add_option("--inputs", options->inputs.paths,
@@ -166,7 +214,8 @@ void add_merge(CLI::App& program) {
       "torn last line is left out. --check exits with 1 when anything is wrong.\n"
       "Examples:\n"
       "  ocelli merge --check captions.part-*-of-8.jsonl --inputs photos --recursive\n"
-      "  ocelli merge captions.part-*-of-8.jsonl -o captions.jsonl");
+      "  ocelli merge captions.part-*-of-8.jsonl -o captions.jsonl\n"
+      "  ocelli merge --format imagefolder captions.part-*-of-8.jsonl -o photos/metadata.jsonl");
   command->callback([options] { run_merge(*options); });
 }
 

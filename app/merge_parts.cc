@@ -18,8 +18,8 @@ namespace fs = std::filesystem;
 
 // In the order of the enumeration.
 constexpr std::array<const char*, kMergeFaults> kNames = {
-    "missing_parts", "repeated_parts", "missing",      "duplicates",
-    "misplaced",     "disagreements",  "broken_lines", "torn_lines"};
+    "missing_parts", "repeated_parts", "missing",    "duplicates", "misplaced",
+    "disagreements", "broken_lines",   "torn_lines", "differences"};
 
 constexpr size_t kLongestPath = 4096;
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD, for bytes that are not UTF-8
@@ -41,6 +41,34 @@ std::string as_written(const std::string& path) {
   CaptionRecord record;
   record.path = path;
   return parse_caption_record(to_line(record), path).path;
+}
+
+// What two runs over the same pictures have in common: the record without the time it took, key by
+// key.
+nlohmann::ordered_json comparable(std::string_view line) {
+  nlohmann::ordered_json object = nlohmann::ordered_json::parse(line);
+  object.erase("milliseconds");
+  return object;
+}
+
+// The keys that two records do not have in common, with what they have: "caption \"a\", not \"b\"".
+std::string differences(const nlohmann::ordered_json& here, const nlohmann::ordered_json& there) {
+  const auto text = [](const nlohmann::ordered_json& object, const std::string& key) {
+    return object.contains(key)
+               ? object[key].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+               : "missing";
+  };
+  std::set<std::string> keys;
+  for (const auto* object : {&here, &there}) {
+    for (const auto& [key, value] : object->items()) keys.insert(key);
+  }
+  std::string all;
+  for (const std::string& key : keys) {
+    if (text(here, key) == text(there, key)) continue;
+    all += fmt::format("{}{} {}, not {}", all.empty() ? "" : "; ", key, text(here, key),
+                       text(there, key));
+  }
+  return all;
 }
 
 std::string_view text_of(const host::MappedFile& file) {
@@ -127,7 +155,12 @@ void MergedParts::find_missing_parts() {
   }
   for (int index = 1; first && index <= first->shard.count; ++index) {
     if (found.contains(index)) continue;
-    add(MergeFault::kMissingPart, shown(part_path(first->output, {index, first->shard.count})));
+    const Shard shard = {index, first->shard.count};
+    std::error_code ignored;
+    const bool begun = fs::exists(part_path(first->output + ".journal", shard), ignored);
+    add(MergeFault::kMissingPart,
+        shown(part_path(first->output, shard)) +
+            (begun ? ": its journal is there, so that it was begun" : ""));
   }
 }
 
@@ -173,6 +206,40 @@ void MergedParts::follow(const std::vector<std::string>& pictures) {
     if (!found[i]) add(MergeFault::kMissing, shown(pictures[i]));
   }
   std::ranges::stable_sort(records_, {}, &Record::place);
+}
+
+void MergedParts::compare(const std::string& path) {
+  const MergedParts other(std::vector<std::string>{path});
+  for (const MergeFault fault : {MergeFault::kBrokenLine, MergeFault::kDuplicate}) {
+    if (!other.faults(fault).empty()) host::fail("{}", other.faults(fault).front());
+  }
+  std::unordered_map<std::string_view, const Record*> left;
+  for (const Record& record : other.records_) left.emplace(record.path, &record);
+  for (const Record& record : records_) {
+    const auto found = left.find(record.path);
+    if (found == left.end()) {
+      add(MergeFault::kDifference,
+          fmt::format("{}: {} is not in {}", record.where, shown(record.path), shown(path)));
+      continue;
+    }
+    const std::string what = differences(comparable(record.line), comparable(found->second->line));
+    if (!what.empty()) {
+      add(MergeFault::kDifference, fmt::format("{}: {}: {} ({})", record.where, shown(record.path),
+                                               what, found->second->where));
+    }
+    left.erase(found);
+  }
+  for (const Record& record : other.records_) {
+    if (!left.contains(record.path)) continue;
+    add(MergeFault::kDifference,
+        fmt::format("{}: {} is in no part", record.where, shown(record.path)));
+  }
+}
+
+std::vector<std::string> MergedParts::pictures() const {
+  std::vector<std::string> pictures;
+  for (const Record& record : records_) pictures.push_back(record.path);
+  return pictures;
 }
 
 std::vector<std::string_view> MergedParts::lines() const {

@@ -25,8 +25,9 @@ enum class MergeFault {
   kDisagreement,  // captions made by several models or settings, parts of several runs
   kBrokenLine,    // a line that is no record
   kTornLine,      // a last line that was cut off while it was written
+  kDifference,    // a record that is not what compare() was told
 };
-constexpr size_t kMergeFaults = 8;
+constexpr size_t kMergeFaults = 9;
 
 // "missing_parts", "repeated_parts", …: the keys of the summary.
 const char* name(MergeFault fault);
@@ -42,8 +43,16 @@ class MergedParts {
   // of a run over one folder: path by path, folder by folder, names compared as bytes.
   void follow(const std::vector<std::string>& pictures);
 
+  // Records as faults whatever the table of JSON Lines at `path` has otherwise, in records of the
+  // same picture: all but the order and the milliseconds. Throws host::Error when it is no such
+  // table.
+  void compare(const std::string& path);
+
   // The line of each picture, without newline, as it stands in its part; of several the first.
   std::vector<std::string_view> lines() const;
+
+  // And their pictures, in the same order.
+  std::vector<std::string> pictures() const;
 
   // What is wrong, a line each; empty when nothing is.
   const std::vector<std::string>& faults(MergeFault fault) const {

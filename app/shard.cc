@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
+#include <utility>
 
 #include "app/terminal.h"
 #include "host/error.h"
@@ -105,21 +106,33 @@ std::optional<PartName> parse_part_path(const std::string& path) {
   return PartName{(whole.parent_path() / (stem + std::string(rest))).string(), *shard};
 }
 
-void require_same_split(const std::string& output, const Shard& shard) {
+std::vector<std::string> find_parts(const std::string& output) {
   const fs::path whole = output;
   const fs::path folder = whole.parent_path();
+  std::vector<std::pair<int, std::string>> parts;
   std::error_code error;
   for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
        !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     const auto part = parse_part_path(name);
-    if (!part || part->output != whole.filename() || part->shard.count == shard.count) continue;
+    if (!part || part->output != whole.filename()) continue;
+    parts.emplace_back(part->shard.index, (folder / name).string());
+  }
+  std::ranges::sort(parts);
+  std::vector<std::string> paths;
+  for (auto& [index, path] : parts) paths.push_back(std::move(path));
+  return paths;
+}
+
+void require_same_split(const std::string& output, const Shard& shard) {
+  for (const std::string& path : find_parts(output)) {
+    const int count = parse_part_path(path)->shard.count;
+    if (count == shard.count) continue;
     throw UsageError(fmt::format(
         "--shard {}: {} belongs to a run in {} shards. With another number of them (when a few "
         "tasks of an array are submitted again, say) this would do other pictures: state the "
         "number, as in --shard auto/{}, or write elsewhere",
-        to_text(shard), host::printable((folder / name).string(), 4096), part->shard.count,
-        part->shard.count));
+        to_text(shard), host::printable(path, 4096), count, count));
   }
 }
 

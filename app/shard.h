@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "app/launcher.h"
 
@@ -48,6 +49,9 @@ struct PartName {
 // The reverse of part_path(); nothing for the name of any other file. A name may also begin with
 // "part-": the run's output is then "captions" with the part's extension.
 std::optional<PartName> parse_part_path(const std::string& path);
+
+// The parts of a run whose whole output is `output`, of whatever split: those that are there.
+std::vector<std::string> find_parts(const std::string& output);
 
 // Throws UsageError when beside `output` there are parts of a run split into another number of
 // shards: an array that was submitted again for a few of its tasks would do other pictures than

@@ -55,7 +55,7 @@ class SplitRun {
   Finished merge(const std::string& arguments, const std::string& input = "") const {
     std::string command = "merge " + arguments;
     for (int index = 1; index <= kParts; ++index) {
-      if (fs::exists(part(index))) command += " " + part(index).string();
+      if (fs::exists(part(index))) command.append(" ").append(part(index).string());
     }
     return run_ocelli(command, input);
   }
@@ -77,7 +77,7 @@ void expect_one_fault(const SplitRun& run, const std::string& kind, const std::s
   ASSERT_EQ(summary[kind].size(), 1U) << summary;
   EXPECT_NE(summary[kind][0].get<std::string>().find(text), std::string::npos) << summary;
   for (const char* other : {"missing_parts", "repeated_parts", "missing", "duplicates", "misplaced",
-                            "disagreements", "broken_lines", "torn_lines"}) {
+                            "disagreements", "broken_lines", "torn_lines", "differences"}) {
     EXPECT_EQ(summary[other].empty(), other != kind) << summary;
   }
 }
@@ -160,6 +160,71 @@ TEST(Merge, NamesAMissingPart) {
   fs::remove(run.part(2));
   expect_one_fault(run, "missing_parts", run.part(2).string());
   expect_refused(run);
+}
+
+TEST(Merge, SaysThatAMissingPartWasBegun) {
+  const SplitRun run;
+  write_file(part_path((run / "captions.jsonl.journal").string(), {2, kParts}), "");
+  fs::remove(run.part(2));
+  expect_one_fault(run, "missing_parts", run.part(2).string() + ": its journal is there");
+}
+
+TEST(Merge, FindsThePartsOfItsOutput) {
+  const SplitRun run;
+  const std::string output = (run / "captions.jsonl").string();
+  write_file(run / "others.part-1-of-3.jsonl", "nonsense");
+  EXPECT_EQ(run_ocelli("merge -q -o " + output).code, 0);
+  EXPECT_EQ(read_file(output), run.whole());
+  EXPECT_EQ(run_ocelli("merge -q -o " + output).code, 0);  // the output itself is no part
+  expect_failure(run_ocelli("merge -q -o " + (run / "no.jsonl").string()), "no part of it");
+}
+
+TEST(Merge, WritesTheOtherTables) {
+  const SplitRun run;
+  const std::string csv = run.merge("-q --format csv").out;
+  EXPECT_EQ(csv.find("path,caption,status,tokens,confidence,error\n"
+                     "in/a/1.jpg,A caption of in/a/1.jpg,ok,5,0.5000,\n"),
+            0U)
+      << csv;
+  EXPECT_EQ(run.merge("-q -o " + (run / "captions.csv").string()).code, 0);
+  EXPECT_EQ(read_file(run / "captions.csv"), csv);
+  const std::string folder = run.merge("-q --format imagefolder").out;
+  EXPECT_EQ(folder.find(R"({"file_name":"in/a/1.jpg","text":"A caption of in/a/1.jpg"})"), 0U)
+      << folder;
+  expect_failure(run.merge("-q --format imagefolder -o " + (run / "metadata.jsonl").string()),
+                 "lies outside");
+}
+
+TEST(Merge, ComparesWithAnotherRun) {
+  const SplitRun run;
+  const fs::path whole = run / "whole.jsonl";
+  std::string other;
+  for (auto picture = kPictures.rbegin(); picture != kPictures.rend(); ++picture) {
+    CaptionRecord slower = record(*picture);
+    slower.milliseconds = 1234.5;
+    other += to_line(slower);
+  }
+  write_file(whole, other);
+  EXPECT_EQ(run.merge("--check --compare " + whole.string()).code, 0);
+  CaptionRecord changed = record("in/b.jpg");
+  changed.caption = "Another one";
+  changed.retried = true;
+  std::string lines = to_line(changed);
+  lines += other.substr(0, other.find("\n{\"path\":\"in/b.jpg") + 1);
+  lines += to_line(record("in/z.jpg"));
+  write_file(whole, lines);
+  const Finished check = run.merge("--check --json --compare " + whole.string());
+  EXPECT_EQ(check.code, 1);
+  const json found = json::parse(check.out)["differences"];
+  ASSERT_EQ(found.size(), 6U) << found;  // b changed, z only there, four of a and b only here
+  const std::string all = found.dump();
+  EXPECT_NE(all.find(R"(caption \"A caption of in/b.jpg\", not \"Another one\")"), all.npos) << all;
+  EXPECT_NE(all.find("retried missing, not true"), all.npos) << all;
+  EXPECT_NE(all.find("whole.jsonl:5: in/z.jpg is in no part"), all.npos) << all;
+  EXPECT_NE(all.find("in/a.jpg is not in "), all.npos) << all;
+  // And a table that is none.
+  write_file(whole, "nonsense\n");
+  expect_failure(run.merge("-q --compare " + whole.string()), "whole.jsonl:1");
 }
 
 TEST(Merge, NoticesAPartThatIsGivenTwice) {
@@ -291,6 +356,7 @@ TEST(Merge, UsageAndFilesThatAreNotThere) {
   EXPECT_EQ(run.merge("--check -o x").code, 2);
   EXPECT_EQ(run.merge("--check --partial").code, 2);
   EXPECT_EQ(run.merge("--json").code, 2);
+  EXPECT_EQ(run.merge("--format txt").code, 2);
   expect_failure(run_ocelli("merge -q " + (run / "nowhere.jsonl").string()), "nowhere.jsonl");
   expect_failure(run.merge("-q -o /nonexistent/folder/out.jsonl"), "/nonexistent/folder/out.jsonl");
 }

@@ -128,8 +128,9 @@ void write(const MergedParts& merged, const MergeOptions& options) {
     inputs.pictures.push_back({std::move(picture), ""});
   const std::vector<std::string_view> lines = merged.lines();
   // Prefix and suffix stand in the parts.
-  write_table(plan_tables(outputs, inputs).front(), outputs, lines.size(),
-              [&](size_t i) { return parse_caption_record(lines[i], inputs.pictures[i].path); });
+  TableWriter(plan_tables(outputs, inputs).front(), outputs, lines.size(), [&](size_t i) {
+    return parse_caption_record(lines[i], inputs.pictures[i].path);
+  }).finish();
 }
 
 void run_merge(const MergeOptions& options) {

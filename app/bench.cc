@@ -90,6 +90,14 @@ BenchShape choose_shape(const ModelConfig& config, const BenchOptions& options) 
                                            : std::max(1, window / 2);
   shape.most_batch = *std::ranges::max_element(options.rows.batches);
   shape.kv_dtype = options.kv.get();
+  if (options.rows.captions) {
+    if (!config.vision) host::fail("--caption: this model reads text only");
+    shape.caption_tokens = kCaptionTokens;
+    if (shape.capacity() > window) {
+      host::fail("--caption: a picture and {} tokens do not fit the context of {}", kCaptionTokens,
+                 window);
+    }
+  }
   return shape;
 }
 
@@ -258,6 +266,8 @@ void add_bench(CLI::App& program) {
       ->delimiter(',')
       ->check(CLI::Range(1, 256))
       ->default_str("1");
+  command->add_flag("--caption", options->rows.captions,
+                    "Also make whole captions of 30 tokens, as many at a time as --batch says");
   command
       ->add_option("--repeat", options->rows.repeat,
                    "Repetitions, of which the median counts (default: 5, or what fits 30 s a row)")
@@ -278,7 +288,7 @@ void add_bench(CLI::App& program) {
   command->add_flag("-q,--quiet", options->quiet, "Print results and errors only");
   command->footer(
       "Examples:\n"
-      "  ocelli bench --preset tinyllava-3.1b --weights int8 --batch 1,16\n"
+      "  ocelli bench --preset tinyllava-3.1b --weights int8 --batch 1,16 --caption\n"
       "  ocelli bench -m TinyLLaVA-Phi-2-SigLIP-3.1B/ --json\n"
       "  ocelli bench --images photos/");
   command->callback([options] { run_bench(*options); });

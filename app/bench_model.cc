@@ -22,10 +22,14 @@ std::vector<float> random_floats(size_t count, uint64_t seed) {
   return values;
 }
 
+[[noreturn]] void fail_not_finite() {
+  host::fail("the model computed NaN or infinity");
+}
+
 }  // namespace
 
 int BenchShape::capacity() const {
-  return std::max(prompt_rows, context + 1);
+  return std::max(prompt_rows + caption_tokens, context + 1);
 }
 
 BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
@@ -106,6 +110,35 @@ void BenchModel::decode(int batch) {
   forward(batch, segments, rows);
 }
 
+void BenchModel::caption(int count, int places) {
+  if (!engine_) engine_ = std::make_unique<llm::Engine>(ops_, *decoder_);
+  int begun = 0;
+  for (int done = 0; done < count;) {
+    for (; begun < count && begun - done < places; ++begun) submit_picture();
+    for (const llm::Output& output : engine_->step()) {
+      if (output.finish == llm::FinishReason::kNotFinite) fail_not_finite();
+      if (output.finish == llm::FinishReason::kNone) continue;
+      engine_->close(output.sequence);
+      ++done;
+    }
+  }
+}
+
+void BenchModel::submit_picture() {
+  const std::optional<int> place = engine_->open();
+  OCELLI_CHECK(place.has_value(), "every sequence of {} is taken", shape_.most_batch);
+  const Tensor rows = connector_->forward(image_rows(siglip_->encode(patches_)));
+  // The connector's buffers serve the next picture: these rows stay.
+  const Tensor kept = ops_.tensor(rows.rows, rows.cols, DType::kF32, Placement::kActivation);
+  std::vector<int32_t> all(rows.rows);
+  std::iota(all.begin(), all.end(), 0);
+  ops_.embed(rows, all, kept);
+  llm::GenerationOptions options;
+  options.max_tokens = shape_.caption_tokens;
+  const auto text = std::span(prompt_).subspan(rows.rows);
+  engine_->submit(*place, {{{}, kept}, {{text.begin(), text.end()}, {}}}, options);
+}
+
 void BenchModel::wait_for(const Tensor& result) {
   std::vector<float> row(result.cols);
   ops_.read(result.row_range(result.rows - 1, 1), row);
@@ -132,7 +165,7 @@ void BenchModel::forward(int rows, std::span<const Segment> segments,
   ops_.read(logits, values);
   for (size_t i = 0; i < wanted.size(); ++i) {
     const int32_t token = sampler_.sample(values.subspan(i * vocab, vocab), {});
-    if (token == llm::Sampler::kNotFinite) host::fail("the model computed NaN or infinity");
+    if (token == llm::Sampler::kNotFinite) fail_not_finite();
     tokens_[i] = token;
   }
 }

@@ -9,14 +9,16 @@
 #include "app/bench_meter.h"
 #include "app/model.h"
 #include "kernels/backend.h"
+#include "llm/engine.h"
 #include "llm/sampler.h"
 
 namespace ocelli::app {
 
 struct BenchShape {
-  int prompt_rows = 0;  // of a prefill; with a picture, its rows among them
-  int context = 0;      // positions in the cache while decoding
-  int most_batch = 1;   // sequences
+  int prompt_rows = 0;     // of a prefill; with a picture, its rows among them
+  int context = 0;         // positions in the cache while decoding
+  int most_batch = 1;      // sequences
+  int caption_tokens = 0;  // that caption() generates of each picture; 0: there will be none
   kernels::DType kv_dtype = kernels::DType::kF32;
 
   // Positions of a sequence.
@@ -41,6 +43,10 @@ class BenchModel {
   void prefill();
   // The three in a row for a prompt that begins with the picture.
   void first_token();
+  // `count` whole captions through the engine, at most `places` of them at a time: the picture
+  // through the tower and the connector, its prompt, and shape.caption_tokens tokens. A finished
+  // one's place is taken at once, and prompts share steps with what is being decoded.
+  void caption(int count, int places);
   // A token each for sequences 0 … batch − 1, all with shape.context positions before it.
   void decode(int batch);
 
@@ -52,6 +58,8 @@ class BenchModel {
   void forward(int rows, std::span<const kernels::Segment> segments,
                std::span<const int32_t> wanted);
   void forward_prompt();
+  // Encodes the picture and submits it with its question.
+  void submit_picture();
 
   ModelConfig config_;
   BenchShape shape_;
@@ -59,6 +67,7 @@ class BenchModel {
   std::unique_ptr<vision::Siglip> siglip_;
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;
+  std::unique_ptr<llm::Engine> engine_;  // of caption()
   llm::Sampler sampler_;
   std::vector<float> patches_;  // of one picture
   kernels::Tensor features_;    // of the last encode()

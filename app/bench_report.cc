@@ -35,6 +35,10 @@ json optional_json(const std::optional<double>& ops_per_second) {
   return ops_per_second ? json(*ops_per_second / 1e12) : json();
 }
 
+double images_per_minute(const BenchRow& row) {
+  return 60 * row.captions / row.seconds;
+}
+
 std::string duration_text(double seconds) {
   if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
   if (seconds >= 1e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
@@ -54,6 +58,24 @@ std::string limits_text(const kernels::MachineLimits& limits) {
   return text + fmt::format(", f32 {:.3f} TFLOPS", limits.f32_ops / 1e12);
 }
 
+// "captions one after another: 9.8 images/minute\n…"; empty where none are made.
+std::string captions_text(const std::vector<BenchRow>& rows) {
+  std::string text;
+  const BenchRow* alone = nullptr;
+  for (const BenchRow& row : rows) {
+    if (row.captions == 0) continue;
+    const double rate = images_per_minute(row);
+    if (row.batch == 1) alone = &row;
+    text += row.batch == 1 ? "captions one after another"
+                           : fmt::format("captions {} at a time", row.batch);
+    text += fmt::format(": {:.1f} images/minute", rate);
+    if (alone && alone != &row)
+      text += fmt::format(", {:.2f} times", rate / images_per_minute(*alone));
+    text += '\n';
+  }
+  return text.empty() ? "" : "\n" + text;
+}
+
 constexpr const char* kExplanation =
     "fraction: the least time this machine needs, over the time taken. It needs to read the bytes\n"
     "(weights, scales, cached keys and values) at its read bandwidth, and to do the operations "
@@ -67,10 +89,20 @@ constexpr const char* kExplanation =
 json to_json(const BenchReport& report) {
   json rows = json::array();
   for (const BenchRow& row : report.rows) {
-    json object = {{"name", row.name},       {"weights", report.weights}, {"kv_cache", report.kv},
-                   {"context", row.context}, {"batch", row.batch},        {"tokens", nullptr},
-                   {"seconds", row.seconds}, {"tok_s", nullptr},          {"bytes", row.work.bytes},
-                   {"ops", row.work.ops},    {"fraction", nullptr},       {"bound", nullptr}};
+    json object = {{"name", row.name},
+                   {"weights", report.weights},
+                   {"kv_cache", report.kv},
+                   {"context", row.context},
+                   {"batch", row.batch},
+                   {"tokens", nullptr},
+                   {"seconds", row.seconds},
+                   {"tok_s", nullptr},
+                   {"bytes", row.work.bytes},
+                   {"ops", row.work.ops},
+                   {"fraction", nullptr},
+                   {"bound", nullptr},
+                   {"images_per_minute", nullptr}};
+    if (row.captions > 0) object["images_per_minute"] = images_per_minute(row);
     if (row.tokens > 0) {
       object["tokens"] = row.tokens;
       object["tok_s"] = row.tokens / row.seconds;
@@ -112,7 +144,7 @@ std::string to_table(const BenchReport& report) {
         bounded ? amount_text(static_cast<double>(row.work.ops)) : "",
         bounded ? fmt::format("{:.2f}", bound.seconds / row.seconds) : "", bound.name);
   }
-  return text + "\n" + kExplanation;
+  return text + captions_text(report.rows) + "\n" + kExplanation;
 }
 
 }  // namespace ocelli::app

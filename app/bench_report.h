@@ -12,9 +12,10 @@ namespace ocelli::app {
 
 struct BenchRow {
   std::string name;
-  int context = 0;  // positions in the cache before
-  int batch = 1;    // sequences, or pictures
-  int tokens = 0;   // that go through the decoder; 0: tokens do not describe the row
+  int context = 0;   // positions in the cache before
+  int batch = 1;     // sequences, or pictures
+  int tokens = 0;    // that go through the decoder; 0: tokens do not describe the row
+  int captions = 0;  // whole ones that are made; 0: the row makes none
   double seconds = 0;
   Work work = {};  // no operations where no bound applies
 };
@@ -32,8 +33,9 @@ struct BenchReport {
 
 // {"model", "machine": {"cpu", "isa", "threads", "read_gb_s", "int8_tops", "bf16_tflops",
 // "f32_tflops"}, "rows": [{"name", "weights", "kv_cache", "context", "batch", "tokens", "seconds",
-// "tok_s", "bytes", "ops", "fraction", "bound"}]}. A limit that the machine does not have is null,
-// and so are what does not apply to a row. "bound" is "read", "int8", "bf16" or "f32".
+// "tok_s", "images_per_minute", "bytes", "ops", "fraction", "bound"}]}. A limit that the machine
+// does not have is null, and so are what does not apply to a row. "bound" is "read", "int8", "bf16"
+// or "f32".
 nlohmann::json to_json(const BenchReport& report);
 
 std::string to_table(const BenchReport& report);

@@ -19,6 +19,12 @@ double seconds_since(const Stopwatch& watch) {
   return std::max(watch.elapsed_ms() / 1e3, 1e-9);
 }
 
+double median(std::vector<double> times) {
+  std::ranges::sort(times);
+  const size_t middle = times.size() / 2;
+  return times.size() % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+}
+
 class RowTimer {
  public:
   RowTimer(BenchModel& model, const BenchRowsOptions& options) : model_(model), options_(options) {}
@@ -30,6 +36,19 @@ class RowTimer {
     const Stopwatch watch;
     row.work = model_.ops().count(step);
     row.seconds = median_seconds(step, seconds_since(watch), options_.repeat);
+    rows_.push_back(std::move(row));
+  }
+
+  // A long step that needs no warming: everything in it has been timed by itself.
+  void time_once(BenchRow row, const std::function<void()>& step) {
+    if (options_.begin) options_.begin(fmt::format("{}, {} at a time", row.name, row.batch));
+    std::vector<double> times;
+    for (int i = 0; i < options_.repeat.value_or(1); ++i) {
+      const Stopwatch watch;
+      row.work = model_.ops().count(step);
+      times.push_back(seconds_since(watch));
+    }
+    row.seconds = median(std::move(times));
     rows_.push_back(std::move(row));
   }
 
@@ -53,9 +72,7 @@ double median_seconds(const std::function<void()>& step, double warm, std::optio
     for (int k = 0; k < steps; ++k) step();
     times.push_back(seconds_since(watch) / steps);
   }
-  std::ranges::sort(times);
-  const size_t middle = times.size() / 2;
-  return times.size() % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+  return median(std::move(times));
 }
 
 std::vector<BenchRow> time_rows(BenchModel& model, const BenchShape& shape, bool sees,
@@ -71,6 +88,12 @@ std::vector<BenchRow> time_rows(BenchModel& model, const BenchShape& shape, bool
   for (const int batch : options.batches) {
     timer.time({.name = "decode", .context = shape.context, .batch = batch, .tokens = batch},
                [&] { model.decode(batch); });
+  }
+  if (!options.captions) return timer.take();
+  for (const int batch : options.batches) {
+    timer.time_once(
+        {.name = "caption", .batch = batch, .tokens = batch * kCaptionTokens, .captions = batch},
+        [&] { model.caption(batch, batch); });
   }
   return timer.take();
 }

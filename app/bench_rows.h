@@ -13,11 +13,14 @@ namespace ocelli::app {
 
 struct BenchRowsOptions {
   std::vector<int> batches = {1};  // to decode
+  bool captions = false;           // time whole captions as well
   std::optional<int> repeat;       // none: kUsualRepeats, or fewer when a row takes long
   std::function<void(const std::string& row)> begin;  // called before each
 };
 
 inline constexpr int kUsualRepeats = 5;
+// What a caption row generates of each picture.
+inline constexpr int kCaptionTokens = 30;
 
 // Times `step` after one run that does not count (the caller's, or `warm` seconds long), and
 // returns the median of its repetitions in seconds. A repetition is as many steps as take a tenth
@@ -25,7 +28,8 @@ inline constexpr int kUsualRepeats = 5;
 double median_seconds(const std::function<void()>& step, double warm, std::optional<int> repeat);
 
 // encode, connector, prefill, first_token (those with pictures for models that see), and decode for
-// every batch.
+// every batch; and, on request, caption for every batch: as many whole captions, at a time, timed
+// once unless options.repeat says otherwise.
 std::vector<BenchRow> time_rows(BenchModel& model, const BenchShape& shape, bool sees,
                                 const BenchRowsOptions& options);
 

@@ -142,6 +142,29 @@ TEST(Bench, AModelThatSeesHasEveryRow) {
   }
 }
 
+TEST(Bench, WholeCaptionsAreMadeAsManyAtATimeAsTheBatchSays) {
+  const json report = bench(fmt::format("-m '{}' --context 9 --caption --batch 1,3",
+                                        source_path("assets/demo").string()));
+  std::vector<json> captions;
+  for (const json& row : report["rows"]) {
+    if (row["name"] == "caption") captions.push_back(row);
+    EXPECT_EQ(row["images_per_minute"].is_null(), row["name"] != "caption") << row;
+  }
+  ASSERT_EQ(captions.size(), 2U);
+  for (const int batch : {1, 3}) {
+    const json& row = captions[batch == 1 ? 0 : 1];
+    expect_timed(row);
+    EXPECT_EQ(row["batch"], batch);
+    EXPECT_EQ(row["tokens"], batch * 30);
+    EXPECT_DOUBLE_EQ(row["images_per_minute"].get<double>(),
+                     60 * batch / row["seconds"].get<double>());
+  }
+  // The same is to be done for each picture, and weights are read for all of them together.
+  EXPECT_EQ(captions[1]["ops"].get<int64_t>(), 3 * captions[0]["ops"].get<int64_t>());
+  EXPECT_LT(captions[1]["bytes"].get<int64_t>(), 2 * captions[0]["bytes"].get<int64_t>());
+  expect_failure(run_ocelli("bench -q --preset stories15m --caption"), "reads text only");
+}
+
 TEST(Bench, TheInstructionSetAskedForIsTheOneMeasured) {
   const json report = bench("--preset stories15m --weights f32", "OCELLI_ISA=scalar");
   EXPECT_EQ(report["machine"]["isa"], "scalar");

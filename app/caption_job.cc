@@ -225,7 +225,6 @@ class Job {
     if (options_.dry_run) return show_plan(plan_, sidecars_, tables_);
     if (plan_.inputs.pictures.empty()) return finish_without_pictures();
     require_places();
-    catch_stop_signals();
     CaptionSettings settings = make_settings(options_);
     const std::filesystem::path path = options_.model.prepare();
     OpenedModel opened = open_model(path);
@@ -352,6 +351,8 @@ class Job {
 }  // namespace
 
 void run_caption(CaptionOptions& options) {
+  // From the beginning: a launcher passes signals on to processes that are still starting.
+  if (!options.dry_run) catch_stop_signals();
   Job(options, make_plan(options)).run();
 }
 

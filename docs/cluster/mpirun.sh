@@ -1,0 +1,25 @@
+#!/bin/bash
+# Open MPI as a launcher: a shard a process, on the machines of a host file. ocelli itself uses no
+# MPI; it reads its number from the environment.
+#
+#   PHOTOS=/data/photos OUTPUT=/data/captions.jsonl SHARDS=4 HOSTFILE=hosts ./mpirun.sh
+#
+# SIGTERM and SIGUSR1 let every process finish the pictures in hand; the script then exits with 75,
+# and the same command goes on from there.
+
+shards=${SHARDS:-4}
+# --map-by node: machine after machine. --bind-to none: ocelli has threads of its own, THREADS of
+# them. A process that fails ends no other; mpirun exits with 0 then, so ocelli merge has the say.
+mpirun ${HOSTFILE:+--hostfile "$HOSTFILE"} -n "$shards" --map-by node --bind-to none \
+  --mca orte_abort_on_non_zero_status 0 \
+  ocelli caption --recursive "$PHOTOS" --output "$OUTPUT" --shard "openmpi/$shards" \
+  ${THREADS:+--threads "$THREADS"} &
+launcher=$!
+stopped=
+# mpirun passes SIGUSR1 on; at SIGTERM it would kill after a second.
+trap 'stopped=yes; kill -USR1 "$launcher"' TERM USR1
+# A signal ends `wait`, and not mpirun.
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+[ -z "$stopped" ] || exit 75
+[ "$code" = 0 ] || exit "$code"
+exec ocelli merge --recursive --inputs "$PHOTOS" --output "$OUTPUT"

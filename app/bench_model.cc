@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "app/pipeline.h"
 #include "host/error.h"
 #include "llm/random.h"
 
@@ -45,6 +46,12 @@ BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
   limits.sequences = shape.most_batch;
   limits.capacity = shape.capacity();
   limits.max_rows = std::max(shape.prompt_rows, shape.most_batch);
+  if (shape.caption_tokens > 0) {  // as `ocelli caption` has it
+    PipelineOptions usual;
+    usual.sequences = shape.most_batch;
+    usual.context = limits.capacity;
+    limits.max_rows = std::max(limits.max_rows, decoder_limits(config, usual).max_rows);
+  }
   limits.kv_dtype = shape.kv_dtype;
   decoder_ = make_decoder(ops_, config, weights, limits);
   x_ = ops_.tensor(limits.max_rows, decoder_->hidden_size(), DType::kF32, Placement::kActivation);
@@ -65,12 +72,14 @@ void BenchModel::load_vision(const VisionConfig& config, const ModelWeights& wei
 }
 
 void BenchModel::fill_cache() {
-  // Two rows of every sequence and layer are alike; only the time to read them matters.
+  // Two rows of every sequence and layer are alike; only the time to read them matters. All of the
+  // cache is written, so that no later step pays for memory that is touched first.
   const int width = std::visit([](const auto& text) { return text.kv_width(); }, config_.text);
-  const Tensor rows = ops_.tensor(shape_.context, width, DType::kF32, Placement::kActivation);
-  ops_.write(random_floats(int64_t{shape_.context} * width, 3), rows);
+  const int count = shape_.capacity();
+  const Tensor rows = ops_.tensor(count, width, DType::kF32, Placement::kActivation);
+  ops_.write(random_floats(int64_t{count} * width, 3), rows);
   std::vector<Segment> segments;
-  for (int i = 0; i < shape_.most_batch; ++i) segments.push_back({i, 0, shape_.context, 0});
+  for (int i = 0; i < shape_.most_batch; ++i) segments.push_back({i, 0, count, 0});
   for (const Tensor& cache : ops_.caches()) ops_.append(rows, cache, shape_.capacity(), segments);
 }
 

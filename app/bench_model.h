@@ -32,7 +32,7 @@ class BenchModel {
              const kernels::BackendOptions& backend);
 
   MeteredOps& ops() { return ops_; }
-  // Fills every sequence's cache with random keys and values, as many as the shape's context.
+  // Fills every sequence's cache with random keys and values.
   void fill_cache();
 
   // Each waits for its results. A picture's patches through the vision tower, its features through

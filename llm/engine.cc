@@ -135,18 +135,33 @@ int Engine::add_rows(int index, int first_row, int room) {
   return rows;
 }
 
+// Puts what the step computes into x and returns how many rows that is. Tokens go first, a row
+// each: prompts take what is left, so that no long one holds up the others, and weights that are
+// read for it serve their tokens too.
+int Engine::fill_rows() {
+  const int count = static_cast<int>(sequences_.size());
+  const bool waiting = std::ranges::any_of(
+      sequences_, [&](const Sequence& s) { return s.active && !prompt_done(s); });
+  int rows = 0;
+  for (const bool prompts : {false, true}) {
+    // A row is kept for a prompt, or it might never have its turn.
+    const int limit = waiting && !prompts ? x_.rows - 1 : x_.rows;
+    for (int i = 0; i < count && rows < limit; ++i) {
+      const int index = (next_ + i) % count;
+      const Sequence& s = sequences_[index];
+      if (s.active && prompt_done(s) != prompts) rows += add_rows(index, rows, limit - rows);
+    }
+  }
+  next_ = count > 0 ? (next_ + 1) % count : 0;
+  return rows;
+}
+
 std::span<const Output> Engine::step() {
   segments_.clear();
   wanted_.clear();
   wanted_rows_.clear();
   outputs_.clear();
-  const int count = static_cast<int>(sequences_.size());
-  int rows = 0;
-  for (int i = 0; i < count && rows < x_.rows; ++i) {
-    const int index = (next_ + i) % count;
-    if (sequences_[index].active) rows += add_rows(index, rows, x_.rows - rows);
-  }
-  next_ = count > 0 ? (next_ + 1) % count : 0;
+  const int rows = fill_rows();
   if (rows == 0) return outputs_;
   const Tensor x = x_.row_range(0, rows);
   decoder_.forward(x, segments_);

@@ -67,9 +67,9 @@ class Engine {
   // True while a sequence has something to do.
   bool busy() const;
 
-  // Runs one forward pass over everything that is waiting, prompts in pieces of at most max_rows,
-  // and samples a token for each sequence whose prompt is done. The result is valid until the next
-  // call.
+  // Runs one forward pass over everything that is waiting, in at most max_rows rows: a token of
+  // every sequence that generates, and as much of the prompts as fits beside them; and samples a
+  // token for each sequence whose prompt is done. The result is valid until the next call.
   std::span<const Output> step();
 
  private:
@@ -88,6 +88,7 @@ class Engine {
   };
 
   bool prompt_done(const Sequence& sequence) const;
+  int fill_rows();
   int add_rows(int index, int first_row, int room);
   int add_prompt_rows(Sequence& sequence, int first_row, int room);
   Output sample(int index, std::span<const float> logits);

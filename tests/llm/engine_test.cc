@@ -151,6 +151,46 @@ TEST_F(EngineTest, ASequenceDoesNotDependOnTheOthers) {
   EXPECT_EQ(together, alone);
 }
 
+TEST_F(EngineTest, APromptSharesItsStepsWithTheTokensOfOthers) {
+  const Tokens alone = answer(kNext, 30);
+  const int talking = *engine_->open();
+  const int listening = *engine_->open();
+  engine_->submit(talking, {{kNext, {}}}, greedy(30));
+  Tokens tokens = {engine_->step()[0].token};
+  Tokens prompt;
+  for (int i = 0; i < 3; ++i) prompt = joined(prompt, kPrompt);  // 54 rows beside a token: 4 steps
+  engine_->submit(listening, {{prompt, {}}}, greedy(1));
+  for (int step = 1; step <= 4; ++step) {
+    bool answered = false;
+    bool talked = false;
+    for (const Output& output : engine_->step()) {
+      answered = answered || output.sequence == listening;
+      if (output.sequence != talking) continue;
+      talked = true;
+      tokens.push_back(output.token);
+    }
+    EXPECT_TRUE(talked) << step;
+    EXPECT_EQ(answered, step == 4) << step;
+  }
+  EXPECT_EQ(joined(tokens, run(talking)), alone);
+}
+
+TEST_F(EngineTest, EveryPromptHasItsTurnThoughTokensWouldFillAStep) {
+  limits_.max_rows = 2;
+  remake();
+  for (int i = 0; i < 3; ++i) {
+    engine_->submit(*engine_->open(), {{{1 + i}, {}}}, greedy(60));
+  }
+  while (engine_->past(0) < 2 || engine_->past(1) < 2 || engine_->past(2) < 2) engine_->step();
+  const int late = *engine_->open();
+  engine_->submit(late, {{kNext, {}}}, greedy(1));
+  bool answered = false;
+  for (size_t step = 0; step < kNext.size(); ++step) {
+    for (const Output& output : engine_->step()) answered = answered || output.sequence == late;
+  }
+  EXPECT_TRUE(answered);
+}
+
 TEST_F(EngineTest, StopTokensEndAnAnswerAndStayOutOfTheContext) {
   const Tokens free = answer(kPrompt, 6);
   const int sequence = *engine_->open();

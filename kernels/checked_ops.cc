@@ -143,6 +143,19 @@ class CheckedOps : public Ops {
     candidate_->add(candidate_of(x), candidate_of(out));
     compare("add", out);
   }
+  // The reference has the candidate's very logits since they were compared.
+  void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
+    reference_->argmax(reference_of(x), scratch, columns);
+    const std::vector<int32_t> expected(columns.begin(), columns.end());
+    candidate_->argmax(candidate_of(x), scratch, columns);
+    ++count_;
+    for (size_t r = 0; r < expected.size(); ++r) {
+      if (columns[r] == expected[r]) continue;
+      host::fail("operation {} (argmax of [{}, {}]) diverges at row {}: {} finds {}, {} {}", count_,
+                 x.rows, x.cols, r, candidate_->name(), columns[r], reference_->name(),
+                 expected[r]);
+    }
+  }
   void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
     const auto of = [&](bool candidate) {
       const auto choose = [&](const Linear& linear) -> Linear {

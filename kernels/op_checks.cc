@@ -161,6 +161,13 @@ void check_attention(const AttentionTensors& tensors, const AttentionShape& shap
   }
 }
 
+void check_argmax(const Tensor& x, size_t scratch, size_t columns) {
+  check_activation(x);
+  OCELLI_CHECK(x.cols > 0 && scratch >= static_cast<size_t>(x.cols) &&
+                   columns == static_cast<size_t>(x.rows),
+               "[{}, {}] with scratch of {} into {} columns", x.rows, x.cols, scratch, columns);
+}
+
 void check_add(const Tensor& x, const Tensor& out) {
   check_activation(x);
   check_activation(out);

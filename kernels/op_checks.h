@@ -2,6 +2,7 @@
 // promise is a bug of ours and aborts with the values.
 #pragma once
 
+#include <cstddef>
 #include <span>
 
 #include "kernels/ops.h"
@@ -29,6 +30,8 @@ struct AttentionTensors {
 };
 void check_attention(const AttentionTensors& tensors, const AttentionShape& shape,
                      std::span<const Segment> segments);
+// For sizes of what ops.h calls scratch and columns.
+void check_argmax(const Tensor& x, size_t scratch, size_t columns);
 void check_add(const Tensor& x, const Tensor& out);
 
 }  // namespace ocelli::kernels

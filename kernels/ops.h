@@ -163,6 +163,9 @@ class Ops {
 
   // --- Compound operations, with a body in terms of the others ---
 
+  // columns[r] = first_maximum() of row r of x (kernels/first_maximum.h), which is of fp32. Waits,
+  // as read() does. `scratch` has room for a row.
+  virtual void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns);
   // out += mlp(x). `hidden` is scratch [rows, fc1 outputs].
   virtual void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out);
 };

@@ -114,6 +114,9 @@ class ProfiledOpsImpl : public ProfiledOps {
   void add(const Tensor& x, const Tensor& out) override {
     timed({"add", out.rows, x.cols, out.cols}, [&] { inner_->add(x, out); });
   }
+  void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
+    timed({"argmax", x.rows, x.cols, 1}, [&] { inner_->argmax(x, scratch, columns); });
+  }
   void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
     const int64_t macs = products(x.rows, *mlp.fc1) + products(x.rows, *mlp.fc2) +
                          (mlp.gate ? products(x.rows, *mlp.gate) : 0);

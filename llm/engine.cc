@@ -23,6 +23,7 @@ Engine::Engine(kernels::Ops& ops, Decoder& decoder)
   segments_.reserve(limits.sequences);
   outputs_.reserve(limits.sequences);
   copy_rows_.resize(limits.max_rows);
+  tokens_.resize(limits.sequences);
 }
 
 std::optional<int> Engine::open() {
@@ -170,6 +171,12 @@ std::span<const Output> Engine::step() {
   const int vocab = decoder_.vocab_size();
   const Tensor logits = logits_.row_range(0, static_cast<int>(wanted_.size()));
   decoder_.logits(x, wanted_rows_, logits);
+  if (likeliest_wanted()) {  // found where the logits are
+    const auto tokens = std::span(tokens_).first(wanted_.size());
+    ops_.argmax(logits, host_logits_, tokens);
+    for (size_t i = 0; i < wanted_.size(); ++i) outputs_.push_back(accept(wanted_[i], tokens[i]));
+    return outputs_;
+  }
   const auto values = std::span(host_logits_).first(wanted_.size() * vocab);
   ops_.read(logits, values);
   for (size_t i = 0; i < wanted_.size(); ++i) {
@@ -178,17 +185,31 @@ std::span<const Output> Engine::step() {
   return outputs_;
 }
 
+bool Engine::likeliest_wanted() const {
+  return std::ranges::all_of(wanted_, [&](int index) {
+    const Sequence& s = sequences_[index];
+    return s.sampler->takes_likeliest() && !s.options.probabilities;
+  });
+}
+
 Output Engine::sample(int index, std::span<const float> logits) {
   Sequence& s = sequences_[index];
   const int32_t token = s.sampler->sample(logits, s.history);
+  Output output = accept(index, token);
+  if (s.options.probabilities && output.finish != FinishReason::kNotFinite) {
+    output.probability = static_cast<float>(token_probability(logits, token));
+  }
+  return output;
+}
+
+// Takes a sequence's next token, or Sampler::kNotFinite.
+Output Engine::accept(int index, int32_t token) {
+  Sequence& s = sequences_[index];
   if (token == Sampler::kNotFinite) {
     s.active = false;
     return {index, -1, 0, FinishReason::kNotFinite};
   }
   Output output{index, token, 0, FinishReason::kNone};
-  if (s.options.probabilities) {
-    output.probability = static_cast<float>(token_probability(logits, token));
-  }
   s.history.push_back(token);
   ++s.generated;
   if (std::ranges::find(s.options.stop_tokens, token) != s.options.stop_tokens.end()) {

@@ -91,7 +91,9 @@ class Engine {
   int fill_rows();
   int add_rows(int index, int first_row, int room);
   int add_prompt_rows(Sequence& sequence, int first_row, int room);
+  bool likeliest_wanted() const;
   Output sample(int index, std::span<const float> logits);
+  Output accept(int index, int32_t token);
 
   kernels::Ops& ops_;
   Decoder& decoder_;
@@ -104,6 +106,7 @@ class Engine {
   std::vector<int32_t> wanted_rows_;  // the last row of each sequence that samples now
   std::vector<int> wanted_;           // and the sequence
   std::vector<int32_t> copy_rows_;
+  std::vector<int32_t> tokens_;  // of the sequences of wanted_
   std::vector<Output> outputs_;
 };
 

@@ -1,44 +1,16 @@
 #include "llm/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <limits>
 
 #include "host/error.h"
 
 namespace ocelli::llm {
 namespace {
 
-// A fixed number of running maxima, which the compiler keeps in vector registers.
-constexpr size_t kLanes = 16;
 // A token less than e^−48 times as likely as the likeliest is never drawn: all of a vocabulary's
 // together have not one chance in 10^15.
 constexpr double kNeverDrawn = -48;
-
-// The index of the first largest of `logits`; Sampler::kNotFinite when one is NaN or +infinity, or
-// the largest is -infinity.
-int32_t first_maximum(std::span<const float> logits) {
-  std::array<float, kLanes> highest;
-  std::array<int32_t, kLanes> faults{};
-  highest.fill(-std::numeric_limits<float>::infinity());
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float logit = logits[i + lane];
-      highest[lane] = logit > highest[lane] ? logit : highest[lane];
-      faults[lane] |= static_cast<int32_t>(logit != logit);
-    }
-  }
-  for (; i < logits.size(); ++i) {
-    highest[0] = std::max(highest[0], logits[i]);
-    faults[0] |= static_cast<int32_t>(std::isnan(logits[i]));
-  }
-  const float maximum = *std::max_element(highest.begin(), highest.end());
-  const bool faulty = std::any_of(faults.begin(), faults.end(), [](int32_t f) { return f != 0; });
-  if (faulty || !std::isfinite(maximum)) return Sampler::kNotFinite;
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), maximum) - logits.begin());
-}
 
 // Orders candidates by likelihood; of equal ones the lower id is the likelier.
 template <typename Candidate>
@@ -76,7 +48,7 @@ Sampler::Sampler(const SamplerOptions& options, int vocab_size)
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
   if (options_.repetition_penalty != 1) logits = penalise(logits, history);
-  const int32_t likeliest = first_maximum(logits);
+  const int32_t likeliest = kernels::first_maximum(logits);
   if (options_.temperature == 0 || likeliest == kNotFinite) return likeliest;
   if (llama2c_) return llama2c_->sample(logits);
   collect_candidates(logits, logits[likeliest]);

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/first_maximum.h"
 #include "llm/llama2c_sampler.h"
 #include "llm/random.h"
 
@@ -24,11 +25,16 @@ struct SamplerOptions {
 class Sampler {
  public:
   // What sample() returns when the logits are not numbers.
-  static constexpr int32_t kNotFinite = -1;
+  static constexpr int32_t kNotFinite = kernels::kNoMaximum;
 
   // Throws host::Error, naming the option, when one makes no sense: temperature not in [0, inf),
   // top_k < 0, top_p not in (0, 1], repetition_penalty not in (0, inf).
   Sampler(const SamplerOptions& options, int vocab_size);
+
+  // Whether sample() is kernels::first_maximum() of the logits, whatever the history.
+  bool takes_likeliest() const {
+    return options_.temperature == 0 && options_.repetition_penalty == 1;
+  }
 
   // The next token, an index into `logits` [vocab_size], which are left as they are. `history`
   // holds the tokens that the repetition penalty applies to; ids outside the vocabulary (images)

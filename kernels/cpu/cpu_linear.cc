@@ -26,6 +26,11 @@ constexpr int kFewestTiledRows = 8;
 constexpr int64_t kTiledTaskWeights = 650'000;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
+// Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
+constexpr int kSmallTasksPerThread = 16;
+constexpr int kFewRows = 4;
+// Panels that the kernels like to have at once.
+constexpr int kPanelsTogether = 4;
 // Multiplications below which a second thread costs more than it brings.
 constexpr int64_t kSmallProduct = 40'000;
 constexpr int64_t kSmallInt8Product = 100'000;
@@ -54,8 +59,8 @@ class CpuLinear : public LinearWeights {
     int first_output = 0;
   };
 
-  CpuLinear(const KernelTable& table, const LinearSource& source, int output_count)
-      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
+  CpuLinear(const KernelTable& table, const LinearSource& source, int output_count, int number)
+      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count), id(number) {
     if (!source.weights[0].quantised()) {
       add_floats(source);
     } else if (source.weights[0].layout == Layout::kPanels) {
@@ -71,6 +76,7 @@ class CpuLinear : public LinearWeights {
     }
   }
 
+  const int id;  // counts what an engine has loaded
   // One of these is empty.
   std::vector<FloatPart> float_parts;
   std::deque<Int8Part> int8_parts;
@@ -158,7 +164,9 @@ std::byte* LinearEngine::Scratch::room_for(int64_t wanted) {
 }
 
 Linear LinearEngine::load(const LinearSource& source) {
-  auto linear = std::make_shared<CpuLinear>(table_, source, check_linear_source(source));
+  const auto id = static_cast<int>(followers_.size());
+  auto linear = std::make_shared<CpuLinear>(table_, source, check_linear_source(source), id);
+  followers_.emplace_back();
   if (!linear->int8_parts.empty() && source.weights[0].layout == Layout::kRows) {
     PackedInt8& packed = linear->int8_parts[0].weight;
     pool_.parallel_for(packed.shape().panels(),
@@ -173,6 +181,7 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
   if (!w.int8_parts.empty()) {
     // All parts have the same groups.
     const QuantisedRows quantised = quantise(x, w.int8_parts[0].weight.shape());
+    announce_panels(w, quantised, x.rows);
     for (size_t part = 0; part < w.int8_parts.size(); ++part) {
       const PanelShape& shape = w.int8_parts[part].weight.shape();
       each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
@@ -181,16 +190,16 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
     }
     return;
   }
-  for (const CpuLinear::FloatPart& part : w.float_parts) {
-    run_floats({rows_of(x), part.weight, w.bias(part.first_output),
-                shifted(rows_of(out), 0, part.first_output), x.rows, w.inputs, part.outputs,
-                epilogue});
-  }
+  run_floats(x, w, nullptr, out, epilogue);
 }
 
 void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out) {
   const CpuLinear& w = cpu_linear(mlp.fc1);
   const CpuLinear& gate = cpu_linear(mlp.gate);
+  if (w.float_parts.size() == 1 && gate.float_parts.size() == 1) {
+    run_floats(x, w, &gate, out, mlp.activation);
+    return;
+  }
   const bool fits = w.int8_parts.size() == 1 && gate.int8_parts.size() == 1 &&
                     w.int8_parts[0].weight.shape().group == gate.int8_parts[0].weight.shape().group;
   if (!fits) {
@@ -200,29 +209,77 @@ void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out)
   }
   const PanelShape& shape = w.int8_parts[0].weight.shape();
   const QuantisedRows quantised = quantise(x, shape);
+  announce_panels(w, quantised, x.rows);
   each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
     table_.int8.linear(block_of(quantised, w, 0, rectangle, to, mlp.activation));
     table_.int8.linear(block_of(quantised, gate, 0, rectangle, to, Epilogue::kMultiply));
   });
 }
 
-void LinearEngine::run_floats(const LinearBlock& whole) {
-  const int strips = ceil_div(whole.outputs, kTaskOutputs);
-  const int row_blocks = ceil_div(whole.rows, kTaskRows);
+template <typename StartOf>
+void LinearEngine::announce(int id, const StartOf& start_of) {
+  if (last_ >= 0 && followers_[last_].id != id) {
+    Follower& follower = followers_[last_];
+    follower.id = id;
+    follower.starts.resize(pool_.size());
+    for (int i = 0; i < pool_.size(); ++i) follower.starts[i] = start_of(i);
+  }
+  last_ = id;
+  pool_.expect(followers_[id].starts);
+}
+
+void LinearEngine::announce_panels(const CpuLinear& w, const QuantisedRows& x, int rows) {
+  announce(w.id, [&](int thread) {
+    const PackedInt8& weight = w.int8_parts[0].weight;
+    const TaskShape tasks = task_shape(x, rows, weight.shape());
+    const int count = ceil_div(weight.shape().panels(), tasks.panels);
+    const int panel = pool_.share_begin(count, thread) * tasks.panels;
+    return reinterpret_cast<const std::byte*>(weight.values(panel));
+  });
+}
+
+// The strip of outputs that is number `index` of a linear's floats, of all its parts.
+LinearEngine::Strip LinearEngine::strip_of(const CpuLinear& w, int index) {
+  size_t part = 0;
+  for (; index >= ceil_div(w.float_parts[part].outputs, kTaskOutputs); ++part) {
+    index -= ceil_div(w.float_parts[part].outputs, kTaskOutputs);
+  }
+  const CpuLinear::FloatPart& in = w.float_parts[part];
+  const int first = index * kTaskOutputs;
+  return {shifted(in.weight, first, 0), in.first_output + first,
+          std::min(kTaskOutputs, in.outputs - first)};
+}
+
+// With a gate: a block's part of it follows, and is multiplied on.
+void LinearEngine::run_floats(const Tensor& x, const CpuLinear& w, const CpuLinear* gate,
+                              const Tensor& out, Epilogue epilogue) {
+  int strips = 0;
+  for (const CpuLinear::FloatPart& part : w.float_parts) {
+    strips += ceil_div(part.outputs, kTaskOutputs);
+  }
+  announce(w.id,
+           [&](int thread) { return strip_of(w, pool_.share_begin(strips, thread)).weight.data; });
+  const auto block_of_strip = [&](const CpuLinear& of, int index, int row) {
+    const Strip strip = strip_of(of, index);
+    return LinearBlock{shifted(rows_of(x), row, 0),
+                       strip.weight,
+                       of.bias(strip.first_output),
+                       shifted(rows_of(out), row, strip.first_output),
+                       std::min(kTaskRows, x.rows - row),
+                       of.inputs,
+                       strip.outputs,
+                       epilogue};
+  };
   const auto task = [&](int index, int) {
-    const int strip = index % strips * kTaskOutputs;
     const int row = index / strips * kTaskRows;
-    LinearBlock block = whole;
-    block.x = shifted(whole.x, row, 0);
-    block.weight = shifted(whole.weight, strip, 0);
-    block.bias = whole.bias ? whole.bias + strip : nullptr;
-    block.out = shifted(whole.out, row, strip);
-    block.rows = std::min(kTaskRows, whole.rows - row);
-    block.outputs = std::min(kTaskOutputs, whole.outputs - strip);
+    table_.linear(block_of_strip(w, index % strips, row));
+    if (!gate) return;
+    LinearBlock block = block_of_strip(*gate, index % strips, row);
+    block.epilogue = Epilogue::kMultiply;
     table_.linear(block);
   };
-  const int64_t products = int64_t{whole.rows} * whole.outputs * whole.inputs;
-  each_task(pool_, strips * row_blocks, products < kSmallProduct, task);
+  const int64_t products = int64_t{x.rows} * w.outputs * w.inputs;
+  each_task(pool_, strips * ceil_div(x.rows, kTaskRows), products < kSmallProduct, task);
 }
 
 QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) {
@@ -260,10 +317,10 @@ LinearEngine::TaskShape LinearEngine::task_shape(const QuantisedRows& x, int row
                                  2 * kInt8RowBlock, kInt8TaskRows);
   // Ranges of one size: a last one of a few rows would read all weights for those.
   const int task_rows = round_up(ceil_div(rows, ceil_div(rows, fitting)), kInt8RowBlock);
-  const int even =
-      ceil_div(shape.panels() * ceil_div(rows, task_rows), pool_.size() * kTasksPerThread);
+  const int per_thread = rows <= kFewRows ? kSmallTasksPerThread : kTasksPerThread;
+  const int even = ceil_div(shape.panels() * ceil_div(rows, task_rows), pool_.size() * per_thread);
   const auto worth = static_cast<int>(kInt8TaskWeights / shape.panel_bytes() / rows) + 1;
-  return {task_rows, std::max(even, worth)};
+  return {task_rows, round_up(std::max(even, worth), kPanelsTogether)};
 }
 
 template <typename Body>
@@ -277,7 +334,7 @@ void LinearEngine::each_rectangle(const QuantisedRows& x, int rows, const PanelS
   const auto task = [&](int index, int thread) {
     const int row = index / ranges * tasks.rows;
     const int output = index % ranges * outputs;
-    const int next = output + pool_.size() * outputs;
+    const int next = output + outputs;
     body(Rectangle{row, std::min(tasks.rows, rows - row), output,
                    std::min(outputs, shape.outputs - output), scratch + thread * scratch_bytes,
                    next + outputs <= shape.outputs ? next : -1});

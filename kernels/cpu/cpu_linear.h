@@ -27,7 +27,19 @@ class LinearEngine {
   void run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out);
 
  private:
-  void run_floats(const LinearBlock& whole);
+  void run_floats(const Tensor& x, const CpuLinear& w, const CpuLinear* gate, const Tensor& out,
+                  Epilogue epilogue);
+  // Tells the pool what will probably be read after this linear operation: what followed it last
+  // time. start_of(thread) is where the thread's own reading of `id` begins.
+  template <typename StartOf>
+  void announce(int id, const StartOf& start_of);
+  void announce_panels(const CpuLinear& w, const QuantisedRows& x, int rows);
+  struct Strip {
+    Rows weight;
+    int first_output;
+    int outputs;
+  };
+  static Strip strip_of(const CpuLinear& w, int index);
   // Quantises x for a product with panels of this shape; the result stays until the next call.
   QuantisedRows quantise(const Tensor& x, const PanelShape& panels);
   // Rows and panels of a task.
@@ -40,8 +52,16 @@ class LinearEngine {
   template <typename Body>
   void each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape, const Body& body);
 
+  // What came after a linear operation, and where its threads began to read.
+  struct Follower {
+    int id = -1;
+    std::vector<const std::byte*> starts;
+  };
+
   const KernelTable& table_;
   host::ThreadPool& pool_;
+  std::vector<Follower> followers_;  // of each that was loaded, by its id
+  int last_ = -1;                    // the id of the one that ran last
   // Memory that grows to the largest call so far, so that the token loop allocates nothing.
   struct Scratch {
     std::unique_ptr<HostStorage> memory;

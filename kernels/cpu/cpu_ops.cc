@@ -1,18 +1,26 @@
 #include "kernels/cpu/cpu_ops.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <vector>
 
 #include "host/thread_pool.h"
 #include "kernels/cpu/cpu_attention.h"
 #include "kernels/cpu/cpu_linear.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/tasks.h"
+#include "kernels/first_maximum.h"
 #include "kernels/host_storage.h"
 #include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
 namespace {
+
+// Values of a row below which a second thread costs more than it brings to finding the largest.
+constexpr int kSmallestPart = 4'000;
 
 using cpu::KernelTable;
 using cpu::Rows;
@@ -61,6 +69,27 @@ class CpuOps : public HostOps {
     check_linear(x, *mlp.gate, hidden);
     linear_.run_gated(x, mlp, hidden);
     linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
+  }
+
+  // In parts, as the threads have computed them where x is a product of one row.
+  void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
+    check_argmax(x, scratch.size(), columns.size());
+    const int parts = std::min(2 * pool_.size(), cpu::ceil_div(x.cols, kSmallestPart));
+    if (!table_.first_largest) {
+      HostOps::argmax(x, scratch, columns);
+      return;
+    }
+    peaks_.resize(static_cast<size_t>(x.rows) * parts);
+    pool_.parallel_for(x.rows * parts, [&, from = rows_of(x)](int index, int) {
+      const auto first = static_cast<int>(int64_t{x.cols} * (index % parts) / parts);
+      const auto end = static_cast<int>(int64_t{x.cols} * (index % parts + 1) / parts);
+      Peak& peak = peaks_[index];
+      peak.column =
+          first + table_.first_largest(from.f32(index / parts) + first, end - first, &peak.value);
+    });
+    for (int r = 0; r < x.rows; ++r) {
+      columns[r] = likeliest(std::span(peaks_).subspan(static_cast<size_t>(r) * parts, parts));
+    }
   }
 
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
@@ -139,8 +168,24 @@ class CpuOps : public HostOps {
     cpu::each_row(pool_, rows, cols, body);
   }
 
+  struct Peak {
+    float value;
+    int column;
+  };
+
+  // Of a row's parts, from left to right.
+  static int32_t likeliest(std::span<const Peak> parts) {
+    Peak best = {-std::numeric_limits<float>::infinity(), kNoMaximum};
+    for (const Peak& part : parts) {
+      if (std::isnan(part.value)) return kNoMaximum;
+      if (part.value > best.value) best = part;
+    }
+    return best.column;
+  }
+
   const KernelTable& table_;
   host::ThreadPool pool_;
+  std::vector<Peak> peaks_;  // of argmax
   cpu::LinearEngine linear_;
   cpu::AttentionEngine attention_;
 };

@@ -169,6 +169,9 @@ struct KernelTable {
   // in any order, by any thread; and all of the parts into block.out. Null: there is no such split.
   void (*attention_part)(const AttentionBlock& block, int index) = nullptr;
   void (*attention_finish)(const AttentionBlock& block) = nullptr;
+  // The index of the first of the largest of n values, n at least 1, and in `largest` itself; NaN
+  // there when one is NaN or +infinity. Null: there is no such kernel.
+  int (*first_largest)(const float* x, int n, float* largest) = nullptr;
 };
 
 // The instruction sets compiled in that this machine can run, slowest first.

@@ -5,6 +5,7 @@
 // elsewhere that it calls are always inlined (Rows::f32); it calls none of the standard library's.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 
 #include "kernels/cpu/isa/activations.h"
@@ -214,6 +215,32 @@ struct Kernels {
     });
   }
 
+  static int first_largest(const float* x, int n, float* largest) {
+    // The largest is looked for in the first block that has it, not from the beginning.
+    constexpr int kBlock = 1024;
+    const V lowest = Vec::set1(-INFINITY);
+    int block = 0;
+    *largest = -INFINITY;
+    for (int first = 0; first < n; first += kBlock) {
+      const int count = n - first < kBlock ? n - first : kBlock;
+      V highest = lowest;
+      bool faulty = false;
+      each(count, [&](int i, int lanes) {
+        const V v = Vec::first(Vec::load_partial(x + first + i, lanes), lanes, lowest);
+        highest = Vec::maximum(highest, v);
+        faulty |= Vec::any_above(v, FLT_MAX);
+      });
+      const float here = Vec::reduce_max(highest);
+      if (faulty) *largest = NAN;
+      if (faulty) return first;
+      if (here <= *largest) continue;
+      *largest = here;
+      block = first;
+    }
+    while (x[block] != *largest) ++block;
+    return block;
+  }
+
   // The table of this instruction set; its int8 kernels are compiled apart (int8_kernels.h).
   static constexpr KernelTable table(const Int8Functions& int8) {
     using Attention = AttentionKernels<Vec>;
@@ -229,7 +256,8 @@ struct Kernels {
             Quantiser<Vec>::head,
             int8,
             Attention::part,
-            Attention::finish_parts};
+            Attention::finish_parts,
+            first_largest};
   }
 };
 

@@ -1,16 +1,17 @@
 #include "llm/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "host/error.h"
+#include "llm/likelihoods.h"
 
 namespace ocelli::llm {
 namespace {
 
-// A token less than e^−48 times as likely as the likeliest is never drawn: all of a vocabulary's
-// together have not one chance in 10^15.
-constexpr double kNeverDrawn = -48;
+// Likelihoods are looked over in blocks, most of which hold no candidate.
+constexpr size_t kBlock = 16;
 
 // Orders candidates by likelihood; of equal ones the lower id is the likelier.
 template <typename Candidate>
@@ -43,6 +44,7 @@ Sampler::Sampler(const SamplerOptions& options, int vocab_size)
     llama2c_.emplace(options.temperature, options.top_p, options.seed, vocab_size);
   } else {
     candidates_.reserve(vocab_size);
+    weights_.resize(vocab_size);
   }
 }
 
@@ -74,13 +76,26 @@ std::span<const float> Sampler::penalise(std::span<const float> logits,
 void Sampler::collect_candidates(std::span<const float> logits, float highest) {
   OCELLI_CHECK(logits.size() <= candidates_.capacity(), "{} logits for a vocabulary of {}",
                logits.size(), candidates_.capacity());
+  const auto weights = std::span(weights_).first(logits.size());
+  total_ = likelihoods(logits, highest, options_.temperature, weights);
+  // The likeliest that make up top_p leave a rest of 1 − top_p to the others: none of them is less
+  // likely than an even share of it, as all the others are no likelier. A little less, as sums are
+  // rounded.
+  double least = 0;
+  if (options_.top_k == 0 && options_.top_p < 1) {
+    least = 0.999 * (1 - options_.top_p) * total_ / static_cast<double>(logits.size());
+  }
+  const auto bar = static_cast<float>(least);
   candidates_.clear();
-  const double least = highest + kNeverDrawn * options_.temperature;
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (logits[id] < least) continue;
-    // In double, and measured from the highest, so that no temperature overflows.
-    const double distance = (static_cast<double>(logits[id]) - highest) / options_.temperature;
-    candidates_.push_back({logits[id], static_cast<int32_t>(id), std::exp(distance)});
+  for (size_t begin = 0; begin < weights.size(); begin += kBlock) {
+    const size_t end = std::min(begin + kBlock, weights.size());
+    float most = 0;
+    for (size_t id = begin; id < end; ++id) most = weights[id] > most ? weights[id] : most;
+    if (most <= bar) continue;
+    for (size_t id = begin; id < end; ++id) {
+      if (weights[id] <= bar) continue;
+      candidates_.push_back({logits[id], static_cast<int32_t>(id), weights[id]});
+    }
   }
   std::make_heap(candidates_.begin(), candidates_.end(), less_likely<Candidate>);
   taken_ = 0;
@@ -108,10 +123,9 @@ size_t Sampler::top_k_count() {
 
 int32_t Sampler::draw() {
   size_t count = top_k_count();
-  double total = 0;
-  if (count == candidates_.size()) {
-    for (const Candidate& candidate : candidates_) total += candidate.weight;
-  } else {
+  double total = total_;
+  if (count < candidates_.size()) {
+    total = 0;
     for (size_t n = 0; n < count; ++n) total += nth_likeliest(n).weight;
   }
   if (options_.top_p < 1) {
@@ -135,8 +149,12 @@ double token_probability(std::span<const float> logits, int32_t id) {
   OCELLI_CHECK(id >= 0 && static_cast<size_t>(id) < logits.size(), "id {} of {}", id,
                logits.size());
   const float highest = *std::max_element(logits.begin(), logits.end());
+  std::array<float, 256> weights;
   double total = 0;
-  for (const float logit : logits) total += std::exp(logit - highest);
+  for (size_t i = 0; i < logits.size(); i += weights.size()) {
+    const size_t count = std::min(weights.size(), logits.size() - i);
+    total += likelihoods(logits.subspan(i, count), highest, 1, std::span(weights).first(count));
+  }
   return std::exp(static_cast<double>(logits[id]) - highest) / total;
 }
 

@@ -51,7 +51,7 @@ class Sampler {
   struct Candidate {
     float logit;
     int32_t id;
-    double weight;  // its probability over that of the likeliest
+    float weight;  // its probability over that of the likeliest
   };
 
   std::span<const float> penalise(std::span<const float> logits, std::span<const int32_t> history);
@@ -70,6 +70,8 @@ class Sampler {
   // off so far, the likeliest last.
   std::vector<Candidate> candidates_;
   size_t taken_ = 0;
+  std::vector<float> weights_;  // [vocab], only with chance: the candidates' and all others'
+  double total_ = 0;            // their sum
 };
 
 // The probability that the model itself gives to `id`: the softmax of `logits` at temperature 1.

@@ -88,6 +88,30 @@ TEST(ThreadPools, DoNotWaitForASlowTaskToStartTheOthers) {
   EXPECT_EQ(seen, 49);
 }
 
+TEST(ThreadPools, MayBeToldOfMemoryThatIsNotThere) {
+  ThreadPool pool(3);
+  const std::vector<std::byte> some(5);
+  std::vector<const std::byte*> starts = {some.data(), nullptr,
+                                          reinterpret_cast<const std::byte*>(uintptr_t{4096})};
+  for (int i = 0; i < 100; ++i) {
+    pool.expect(i % 3 == 0 ? std::span<const std::byte* const>() : starts);
+    expect_every_index_once(pool, 40);
+  }
+}
+
+TEST(ThreadPools, GiveNeighboursToTheSameThread) {
+  ThreadPool pool(1);
+  EXPECT_EQ(pool.share_begin(7, 0), 0);
+  ThreadPool three(3);
+  for (const int count : {0, 1, 2, 3, 100, 2'000'000'000}) {
+    EXPECT_EQ(three.share_begin(count, 0), 0);
+    EXPECT_EQ(three.share_begin(count, 3), count);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_NEAR(three.share_begin(count, i + 1) - three.share_begin(count, i), count / 3.0, 1);
+    }
+  }
+}
+
 TEST(ThreadPools, AreDestroyedRightAfterALoop) {
   for (int i = 0; i < 300; ++i) {
     std::atomic<int> calls = 0;

@@ -2,8 +2,10 @@
 // backend against the reference backend.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
+#include "kernels/first_maximum.h"
 #include "tests/kernels/ops_testing.h"
 
 namespace ocelli::kernels {
@@ -197,6 +199,52 @@ TEST_P(RowOps, AddRepeatsAShorterOperand) {
       }
       expect_same_bits(out.read(), expected);  // one rounding: there is one right answer
     }
+  }
+}
+
+std::vector<int32_t> likeliest(Ops& ops, const Matrix& x) {
+  const Guarded from(ops, x);
+  std::vector<float> scratch(x.cols);
+  std::vector<int32_t> columns(x.rows, -77);
+  ops.argmax(from.view, scratch, columns);
+  from.check();
+  return columns;
+}
+
+TEST_P(RowOps, ArgmaxFindsTheFirstOfTheLargest) {
+  Random random(40);
+  for (const int cols : {1, 2, 15, 16, 17, 1023, 1024, 1025, 4000, 9001, 32'000}) {
+    Matrix x = random.matrix(3, cols, -1, 1);
+    for (float& value : x.values) value = std::round(value * 50) / 50;  // many are equal
+    std::vector<int32_t> expected;
+    for (int r = 0; r < x.rows; ++r) {
+      const float* row = &x.at(r, 0);
+      expected.push_back(static_cast<int32_t>(std::max_element(row, row + cols) - row));
+    }
+    EXPECT_EQ(likeliest(*ops, x), expected) << cols;
+    const int place = random.integer(0, cols - 1);
+    x.at(1, place) = 2;
+    expected[1] = place;
+    EXPECT_EQ(likeliest(*ops, x), expected) << cols;
+  }
+}
+
+TEST_P(RowOps, ArgmaxFindsNothingWhereALogitIsNoNumber) {
+  Random random(41);
+  for (const int cols : {1, 16, 1500, 20'000}) {
+    for (const float fault : {kNan, kInfinity}) {
+      for (const int place : {0, cols / 2, cols - 1}) {
+        Matrix x = random.matrix(3, cols);
+        x.at(1, place) = fault;
+        const std::vector<int32_t> found = likeliest(*ops, x);
+        EXPECT_EQ(found[1], kNoMaximum) << place << " of " << cols;
+        EXPECT_GE(found[0], 0);
+        EXPECT_GE(found[2], 0);
+      }
+    }
+    Matrix x(2, cols, -kInfinity);
+    x.at(1, cols - 1) = -3e38F;
+    EXPECT_EQ(likeliest(*ops, x), (std::vector<int32_t>{kNoMaximum, cols - 1}));
   }
 }
 

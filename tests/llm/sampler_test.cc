@@ -7,9 +7,11 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "host/json.h"
+#include "llm/likelihoods.h"
 #include "llm/random.h"
 #include "tests/host/expect_error.h"
 
@@ -130,6 +132,63 @@ TEST(Sampler, TopKKeepsAllThatEqualTheLast) {
   const auto found = frequencies(options, {1, 0, 2, 1, 1}, {}, 2000);
   EXPECT_EQ(found[1], 0);
   for (const int id : {0, 2, 3, 4}) EXPECT_GT(found[id], 0) << id;
+}
+
+TEST(Sampler, DrawsFromTheLikeliestOfManyAsFromAllOfThem) {
+  // A vocabulary of which few make up top_p: against a sort of all tokens in double.
+  Random random(5);
+  for (const int size : {15, 16, 17, 255, 256, 257, 5000, 32'000}) {
+    Logits logits(size);
+    for (float& logit : logits)
+      logit = static_cast<float>(12 * random.uniform() * random.uniform());
+    SamplerOptions options;
+    options.temperature = 0.8F;
+    options.top_p = 0.6F;
+    std::vector<std::pair<double, int>> order;
+    double total = 0;
+    for (int id = 0; id < size; ++id) {
+      order.emplace_back(-std::exp(logits[id] / 0.8), id);
+      total -= order.back().first;
+    }
+    std::sort(order.begin(), order.end());
+    std::vector<bool> kept(size);
+    double mass = 0;
+    for (const auto& [weight, id] : order) {
+      // Where rounding decides, either is right.
+      kept[id] = mass < (0.6 + 1e-5) * total;
+      mass -= weight;
+    }
+    const auto found = frequencies(options, logits, {}, 3000);
+    for (int id = 0; id < size; ++id) {
+      if (!kept[id]) ASSERT_EQ(found[id], 0) << id << " of " << size;
+    }
+    const double chance = -order[0].first / (0.6 * total);
+    EXPECT_NEAR(found[order[0].second], chance, 0.05 * chance + 5 * std::sqrt(chance / 3000));
+  }
+}
+
+TEST(Likelihoods, AreExponentials) {
+  Random random(6);
+  for (const float temperature : {1.0F, 0.3F, 20.0F}) {
+    for (const size_t size : {1, 3, 256, 300, 1000}) {
+      Logits logits(size);
+      for (float& logit : logits) logit = static_cast<float>(-50 * random.uniform());
+      logits[0] = 7;
+      logits[size / 2] = -kInfinity;
+      logits[size - 1] = 7;
+      std::vector<float> weights(size, kNan);
+      double expected = 0;
+      const double total = likelihoods(logits, 7, temperature, weights);
+      for (size_t i = 0; i < size; ++i) {
+        const double distance = (static_cast<double>(logits[i]) - 7) / temperature;
+        const double weight = distance < -48 ? 0 : std::exp(distance);
+        EXPECT_NEAR(weights[i], weight, 1e-5 * weight) << distance;
+        expected += weight;
+      }
+      EXPECT_NEAR(total, expected, 1e-5 * expected);
+      EXPECT_EQ(weights[size - 1], 1);
+    }
+  }
 }
 
 TEST(Sampler, TopPCountsWhatIsLikelier) {

@@ -3,8 +3,10 @@
 
     stories_against_llama2c.py --ocelli build/release/app/ocelli --llama2c DIR
 
-DIR is a checkout of llama2.c; its run.c is built with -Ofast -fopenmp -march=native. Both run with --threads threads,
-taking turns, greedily, from nothing to the full context; the medians of their own figures are compared.
+DIR is a checkout of llama2.c; its run.c is built with -Ofast -fopenmp -march=native. All run with --threads threads,
+taking turns, greedily, from nothing to the full context; the medians of their own figures are compared. Beside them
+stands what the machine allows: a program that only reads as many bytes as the weights have, in the same turns, and so
+the tokens a second, and the ratio, that nothing exceeds which reads each weight once a token.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import BinaryIO
 
 DIM, HIDDEN, LAYERS, HEADS, VOCAB, CONTEXT = 288, 768, 6, 6, 32000, 256
 GROUP = 32  # values that share a scale in the Q8_0 file; llama2.c's default 64 does not divide 288
+READ_SECONDS = 0.3
 MATRICES = [VOCAB * DIM] + LAYERS * 4 * [DIM * DIM] + LAYERS * 3 * [DIM * HIDDEN]  # their sizes, in the file's order
 
 
@@ -86,9 +89,22 @@ def write_tokenizer(path: Path) -> None:
             file.write(struct.pack("fi", -i, len(piece)) + piece.encode())
 
 
+def weight_bytes(bits: int, group: int = 0) -> float:
+    """Of all matrices, with an fp32 scale for every group."""
+    return sum(MATRICES) * (bits / 8 + (4 / group if group else 0))
+
+
+def read_bytes_per_second(reader: Path, size: float, threads: int) -> float:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [str(reader), str(size / 1e6), str(READ_SECONDS)]
+    return 1e9 * float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+
 def tokens_per_second(command: list[str], threads: int) -> float:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    run = subprocess.run(command, env=environment, capture_output=True, check=False)
+    # Nobody reads along: on two cores a reader would take turns with the threads.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = subprocess.run(command, env=environment, check=False, **quiet)
     speed = re.search(rb"achieved tok/s: ([0-9.]+)", run.stderr)
     if run.returncode != 0 or speed is None:
         raise SystemExit(f"{command}: {run.stderr.decode()}")
@@ -111,19 +127,30 @@ def main() -> None:
         flags = ["-Ofast", "-fopenmp", "-march=native"]
         subprocess.run(["gcc", *flags, "-o", folder / "run", args.llama2c / "run.c", "-lm"], check=True)
         ours = [str(args.ocelli), "story", "--threads", str(args.threads), "-t", "0", "-n", str(CONTEXT), "-m"]
+        reader = folder / "read_limit"
+        subprocess.run(["gcc", *flags, "-o", reader, Path(__file__).parent / "read_limit.c"], check=True)
         arms = {
             "run.c, fp32": [folder / "run", folder / "fp32.bin", "-z", folder / "tokenizer.bin", "-t", "0", "-n", str(CONTEXT)],
             "ocelli, fp32": [*ours, folder / "fp32.bin"],
             "ocelli, Q8_0": [*ours, folder / "q8.bin"],
+            "ocelli, int8": [*ours, folder / "fp32.bin", "--weights", "int8", "--no-cache"],
         }
+        sizes = dict(zip(arms, [weight_bytes(32), weight_bytes(32), weight_bytes(8, GROUP), weight_bytes(8)]))
         measured: dict[str, list[float]] = {arm: [] for arm in arms}
+        limits: dict[str, list[float]] = {arm: [] for arm in arms}
         for _ in range(args.pairs):
             for arm, command in arms.items():
                 measured[arm].append(tokens_per_second([str(word) for word in command], args.threads))
+                limits[arm].append(read_bytes_per_second(reader, sizes[arm], args.threads) / sizes[arm])
         base = measured["run.c, fp32"]
         for arm, figures in measured.items():
             ratio = statistics.median(a / b for a, b in zip(figures, base))
-            print(f"{arm:14} {statistics.median(figures):8.1f} tok/s   {ratio:5.2f} x run.c")
+            limit = statistics.median(limits[arm])
+            most = statistics.median(a / b for a, b in zip(limits[arm], base))
+            print(
+                f"{arm:14} {statistics.median(figures):8.1f} tok/s   {ratio:5.2f} x run.c   "
+                f"reading alone: {limit * sizes[arm] / 1e9:5.1f} GB/s = {limit:7.1f} tok/s = {most:5.2f} x run.c"
+            )
 
 
 if __name__ == "__main__":

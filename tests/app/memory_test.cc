@@ -94,6 +94,9 @@ TEST_F(Memory, ThatWillBeSwappedOrReadAgainIsNoted) {
 
 // A limit on all memory of its own that a process may have, at what was foretold: it must suffice.
 TEST_F(Memory, ThatWasForetoldSuffices) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer takes memory of its own";
+#endif
   const TemporaryFolder folder;
   draw_many(folder / "p", 17);
   for (const std::string how : {"--batch 16 --threads 2", "--batch 4 --threads 1 --kv-cache f32"}) {

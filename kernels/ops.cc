@@ -1,9 +1,16 @@
 #include "kernels/ops.h"
 
+#include <algorithm>
+
 #include "kernels/first_maximum.h"
 #include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
+
+Precision attention_precision(const LinearSource& qkv) {
+  return std::ranges::all_of(qkv.weights, &HostTensor::quantised) ? Precision::kReduced
+                                                                  : Precision::kExact;
+}
 
 void Ops::argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) {
   check_argmax(x, scratch.size(), columns.size());

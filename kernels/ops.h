@@ -75,6 +75,15 @@ struct Mlp {
   Epilogue activation = Epilogue::kGeluTanh;
 };
 
+// How closely attention is computed. A backend may always be exact.
+enum class Precision {
+  kExact,  // as fp32 has it
+  // Scores to about 2^−15 of scale · Σ|q|·|k|, their softmax's weights and the values rounded to
+  // bf16: what comes out is wrong by up to 2^−7 of the largest value, less than 8-bit activations
+  // are.
+  kReduced,
+};
+
 // softmax(scale · q·kᵀ)·v for each head. A query head h reads key-value head h / (heads /
 // kv_heads).
 struct AttentionShape {
@@ -84,7 +93,12 @@ struct AttentionShape {
   float scale = 0;     // not negative
   bool causal = true;  // row i sees the past and rows 0…i; otherwise it sees the past and every row
   int capacity = 0;    // rows of `keys` and `values` that each sequence owns
+  Precision precision = Precision::kExact;
 };
+
+// What suits queries, keys and values that are products with these matrices: with quantised ones
+// they are themselves only as good as 8-bit activations.
+Precision attention_precision(const LinearSource& qkv);
 
 // A cache of keys or values is of kF32, of kF16, or of kI8: then each head of a row is head_dim
 // values and, in the next kScaleColumns columns, the bytes of their scale, an fp32; a value stands

@@ -170,6 +170,7 @@ Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weight
   hidden_ = activation(limits.max_rows, config.intermediate_size);
   last_ = activation(limits.logit_rows(), config.hidden_size);
   for (const Llama2Weights::Layer& layer : weights.layers) {
+    precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back({load_norm(layer.input_layernorm),
                        ops.load_linear(layer.qkv),
                        ops.load_linear(layer.o_proj),
@@ -205,7 +206,8 @@ void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
       .head_dim = config_.head_dim(),
       .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
       .causal = true,
-      .capacity = limits_.capacity};
+      .capacity = limits_.capacity,
+      .precision = precision_};
 
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];

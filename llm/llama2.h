@@ -97,6 +97,7 @@ class Llama2 : public Decoder {
   std::vector<std::shared_ptr<const std::byte[]>> permuted_;  // of the weights: read in place
   kernels::Tensor embed_tokens_;                              // [vocab, hidden]
   std::vector<Layer> layers_;
+  kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm norm_;
   kernels::Linear lm_head_;
   kernels::Tensor rope_;  // [capacity, head_dim]: cosines, then sines

@@ -120,6 +120,7 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
     rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
   }
   for (const Phi2Weights::Layer& layer : weights.layers) {
+    precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back(
         {{ops.load(layer.norm_weight), ops.load(layer.norm_bias), config.layer_norm_eps},
          ops.load_linear(layer.qkv),
@@ -149,7 +150,8 @@ void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
       .head_dim = config_.head_dim(),
       .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
       .causal = true,
-      .capacity = limits_.capacity};
+      .capacity = limits_.capacity,
+      .precision = precision_};
 
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];

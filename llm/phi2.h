@@ -82,6 +82,7 @@ class Phi2 : public Decoder {
   DecoderLimits limits_;
   kernels::Tensor embed_tokens_;  // [vocab, hidden]
   std::vector<Layer> layers_;
+  kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm final_norm_;
   kernels::Linear lm_head_;
   kernels::Tensor rope_;  // [capacity, rotary_dims]: cosines, then sines

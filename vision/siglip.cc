@@ -134,6 +134,7 @@ Siglip::Siglip(kernels::Ops& ops, const SiglipConfig& config, const SiglipWeight
 
   const float epsilon = config.layer_norm_eps;
   for (const SiglipWeights::Layer& layer : weights.layers) {
+    precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back(
         {{ops.load(layer.norm1_weight), ops.load(layer.norm1_bias), epsilon},
          {ops.load(layer.norm2_weight), ops.load(layer.norm2_bias), epsilon},
@@ -170,7 +171,8 @@ void Siglip::encode_block(const Layer& layer, int rows) {
                                          .head_dim = head_dim,
                                          .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
                                          .causal = false,
-                                         .capacity = config_.patches()};
+                                         .capacity = config_.patches(),
+                                         .precision = precision_};
 
   ops_.layer_norm(x, layer.norm1, h);
   ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);

@@ -81,7 +81,8 @@ class Siglip {
   kernels::Linear patch_embedding_;
   kernels::Tensor position_embedding_;  // fp32 [patches, hidden]
   std::vector<Layer> layers_;
-  std::vector<kernels::Segment> segments_;  // one an image
+  kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
+  std::vector<kernels::Segment> segments_;                     // one an image
   // Activations for max_images · patches rows.
   kernels::Tensor patches_;  // [rows, patch_values]
   kernels::Tensor x_;        // [rows, hidden]: the residual stream

@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kSmallAttention = 15'000;
 // Below this a block of rows spends too much of its time on packing keys.
 constexpr int kFewestRows = 32;
+constexpr int kFewestReducedRows = 128;
 
 constexpr int64_t whole_lines(int64_t floats) {
   return (floats + 15) / 16 * 16;
@@ -24,6 +25,10 @@ float* AttentionEngine::Scratch::room_for(int64_t wanted) {
     floats = wanted;
   }
   return reinterpret_cast<float*>(memory->data());
+}
+
+bool AttentionEngine::is_reduced(const AttentionShape& shape) const {
+  return shape.precision == Precision::kReduced && table_.attention_reduced != nullptr;
 }
 
 int AttentionEngine::heads_per_task(const AttentionShape& shape, const Segment& segment) const {
@@ -44,14 +49,16 @@ int AttentionEngine::tasks_of(const AttentionShape& shape, const Segment& segmen
 }
 
 void AttentionEngine::plan(const Call& call) {
-  rows_per_task_ = kAttentionRows;
+  const bool reduced = is_reduced(call.shape);
+  const int fewest = reduced ? kFewestReducedRows : kFewestRows;
+  rows_per_task_ = reduced ? kReducedRows : kAttentionRows;
   while (true) {
     first_task_.assign(1, 0);
     for (const Segment& segment : call.segments) {
       first_task_.push_back(first_task_.back() + tasks_of(call.shape, segment));
     }
     // Several tasks a thread: one that comes late waits for part of the work, not for half of it.
-    if (first_task_.back() >= 8 * pool_.size() || rows_per_task_ <= kFewestRows) return;
+    if (first_task_.back() >= 8 * pool_.size() || rows_per_task_ <= fewest) return;
     rows_per_task_ /= 2;
   }
 }
@@ -105,17 +112,20 @@ void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape&
   }
   const bool small = products < kSmallAttention;
   const int parts = ceil_div(most_visible, kKeyBlock);
-  if (!small && most_rows <= kFewQueries && first_task_.back() < 2 * pool_.size() &&
+  const bool reduced = is_reduced(shape);
+  if (!small && !reduced && most_rows <= kFewQueries && first_task_.back() < 2 * pool_.size() &&
       pool_.size() > 1 && parts > 1 && table_.attention_part) {
     run_split(call, parts);
     return;
   }
-  const int64_t floats = whole_lines(attention_scratch(shape.head_dim, shape.capacity));
+  const auto kernel = reduced ? table_.attention_reduced : table_.attention;
+  const int64_t floats = whole_lines(reduced ? reduced_scratch(shape.head_dim)
+                                             : attention_scratch(shape.head_dim, shape.capacity));
   float* scratch = scratch_.room_for(floats * pool_.size());
   each_task(pool_, first_task_.back(), small, [&](int index, int thread) {
     AttentionBlock block = block_of(call, index);
     block.scores = scratch + thread * floats;
-    table_.attention(block);
+    kernel(block);
   });
 }
 

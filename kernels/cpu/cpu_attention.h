@@ -29,6 +29,7 @@ class AttentionEngine {
     std::span<const Segment> segments;
   };
 
+  bool is_reduced(const AttentionShape& shape) const;
   // The tasks of a segment: blocks of its rows for each head, or for each group of heads that share
   // their keys where a segment of one row has such.
   int heads_per_task(const AttentionShape& shape, const Segment& segment) const;
@@ -52,7 +53,7 @@ class AttentionEngine {
 
   const KernelTable& table_;
   host::ThreadPool& pool_;
-  Scratch scratch_;                     // attention_scratch() floats for each thread
+  Scratch scratch_;                     // for each thread
   Scratch parts_;                       // of a run_split
   std::vector<int> first_task_;         // of each segment, and the number of all tasks
   int rows_per_task_ = kAttentionRows;  // at most; a multiple of kAttentionPadding

@@ -108,6 +108,11 @@ inline constexpr int kFewQueries = 6;
 // So many queries more than there are may be computed to fill up tiles.
 inline constexpr int kAttentionPadding = 16;
 
+// Attention of Precision::kReduced packs so many keys at a time, and at most so many queries may
+// share an AttentionBlock.
+inline constexpr int kReducedKeys = 1024;
+inline constexpr int kReducedRows = 1024;
+
 // One head of attention for `rows` consecutive queries of one sequence, or for as many query heads
 // of one token that share their keys.
 struct AttentionBlock {
@@ -147,6 +152,17 @@ inline constexpr int kPartHeader = 16;
   return most > capacity ? most : capacity;
 }
 
+// Likewise for attention of Precision::kReduced, whatever the capacity: packed keys and values,
+// queries, scores, weights, and what is summed for each query.
+[[gnu::always_inline]] constexpr int64_t reduced_scratch(int head_dim) {
+  const int64_t lines = (padded_head(head_dim) + 31) / 32 * int64_t{2} + 1;
+  const int64_t tiles = lines * kReducedKeys / 16 +
+                        int64_t{padded_head(head_dim)} / 16 * kReducedKeys / 32 + 4 * lines +
+                        padded_head(head_dim) / 16;
+  return tiles * 256 + int64_t{kKeyBlock} * 48 +
+         kReducedRows * (int64_t{padded_head(head_dim)} + 2);
+}
+
 struct KernelTable {
   const char* isa;
   void (*linear)(const LinearBlock& block);
@@ -172,6 +188,9 @@ struct KernelTable {
   // The index of the first of the largest of n values, n at least 1, and in `largest` itself; NaN
   // there when one is NaN or +infinity. Null: there is no such kernel.
   int (*first_largest)(const float* x, int n, float* largest) = nullptr;
+  // `attention` of Precision::kReduced, for up to kReducedRows queries and with reduced_scratch()
+  // floats of scratch. Null: what is exact serves.
+  void (*attention_reduced)(const AttentionBlock& block) = nullptr;
 };
 
 // The instruction sets compiled in that this machine can run, slowest first.

@@ -186,26 +186,31 @@ BENCHMARK(rope)->UseRealTime();
 
 // With its softmax, of `rows` rows after `past` positions. "bytes" are those of the keys and values
 // once; "ops" are two a multiply-add of q·kᵀ and of the weighted values, of visible keys alone.
-// range: rows, past, heads, head_dim, causal, fp16
+// range: rows, past, heads, head_dim, causal, bits of a cached number; the last may be negative:
+// at reduced precision
 void attention(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0));
   const int past = static_cast<int>(state.range(1));
   const int heads = static_cast<int>(state.range(2));
   const int head_dim = static_cast<int>(state.range(3));
   const bool causal = state.range(4) != 0;
-  const DType dtype = state.range(5) != 0 ? DType::kF16 : DType::kF32;
+  const int64_t bits = std::abs(state.range(5));
+  const DType dtype = bits == 8 ? DType::kI8 : bits == 16 ? DType::kF16 : DType::kF32;
   const int cols = heads * head_dim;
+  const int cache_cols = cache_columns(heads, head_dim, dtype);
   const int visible = past + rows;
-  const int64_t bytes = int64_t{2} * visible * cols * bytes_per_element(dtype);
+  const int64_t bytes = int64_t{2} * visible * cache_cols * bytes_per_element(dtype);
+  const std::vector<Segment> all = {{0, 0, visible, 0}};
   std::vector<Tensor> caches;
   for (int i = 0; i < 2 * copies_of(bytes); ++i) {
-    caches.push_back(ops().tensor(visible, cols, dtype, Placement::kKeys));
-    ops().write(random_values(int64_t{visible} * cols), caches.back());
+    caches.push_back(ops().tensor(visible, cache_cols, dtype, Placement::kKeys));
+    ops().append(random_tensor(visible, cols), caches.back(), visible, all);
   }
   const Tensor q = random_tensor(rows, cols);
   const Tensor out = random_tensor(rows, cols);
   const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
-  const AttentionShape shape = {heads, heads, head_dim, scale, causal, visible};
+  const Precision precision = state.range(5) < 0 ? Precision::kReduced : Precision::kExact;
+  const AttentionShape shape = {heads, heads, head_dim, scale, causal, visible, precision};
   const std::vector<Segment> segments = {{0, 0, rows, past}};
   size_t next = 0;
   for (auto _ : state) {
@@ -219,14 +224,17 @@ void attention(benchmark::State& state) {
 }
 
 void attention_shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"rows", "past", "heads", "dim", "causal", "fp16"})->UseRealTime();
-  for (const int past : {0, 127, 255}) bench->Args({1, past, kHeads, kHeadDim, 1, 0});
-  for (const int fp16 : {0, 1}) {
-    bench->Args({1, 799, 32, 80, 1, fp16});  // Phi-2 decodes
-    bench->Args({1, 8191, 1, 80, 1, fp16});  // one head, which threads have to share by keys
-    bench->Args({770, 0, 32, 80, 1, fp16});  // Phi-2 reads an image and its question
+  bench->ArgNames({"rows", "past", "heads", "dim", "causal", "bits"})->UseRealTime();
+  for (const int past : {0, 127, 255}) {
+    for (const int bits : {32, -32}) bench->Args({1, past, kHeads, kHeadDim, 1, bits});
   }
-  bench->Args({729, 0, 16, 72, 0, 0});  // SigLIP
+  for (const int bits : {32, 16, 8, -32, -16, -8}) {
+    bench->Args({1, 799, 32, 80, 1, bits});  // Phi-2 decodes
+    bench->Args({1, 2999, 32, 80, 1, bits});
+    bench->Args({1, 8191, 1, 80, 1, bits});  // one head, which threads have to share by keys
+    bench->Args({770, 0, 32, 80, 1, bits});  // Phi-2 reads an image and its question
+  }
+  for (const int bits : {32, -32}) bench->Args({729, 0, 16, 72, 0, bits});  // SigLIP
 }
 BENCHMARK(attention)->Apply(attention_shapes);
 

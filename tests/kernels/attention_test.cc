@@ -9,6 +9,8 @@ namespace {
 // The last rows of x that belong to no segment: they must be left alone.
 constexpr int kSpareRows = 2;
 
+constexpr Precision kPrecisions[] = {Precision::kExact, Precision::kReduced};
+
 // One attention over caches that already hold each sequence's past.
 struct AttentionCase {
   AttentionShape shape;
@@ -110,17 +112,28 @@ Matrix run_attention(Ops& ops, const AttentionCase& c) {
 // With |q|, |k|, |v| ≤ 1 a score is at most s = scale · d, and is wrong by some ε/2 of it; the
 // weights e^score are then wrong by 2s · ε/2 relative and their mean of values, in [-1, 1], by as
 // much again; the sums and the exponential add a few roundings.
+//
+// At reduced precision a score is wrong by 2^−14 of s, a weight and a value by 2^−8 of themselves,
+// and the power of two by 2^−13.
 double tolerance(const AttentionShape& shape) {
-  return kEpsilon * (8 + 2 * std::fabs(shape.scale) * shape.head_dim);
+  const double score = std::fabs(shape.scale) * shape.head_dim;
+  const double exact = kEpsilon * (8 + 2 * score);
+  if (shape.precision == Precision::kExact) return exact;
+  return exact + 2 * score * 0x1p-14 + 2 * 0x1p-8 + 2 * 0x1p-13;
 }
 
 class AttentionOps : public EveryBackend {
  protected:
-  void compare(const AttentionCase& c) {
-    SCOPED_TRACE(testing::Message() << c.segments.size() << " segments, " << c.shape.heads << "/"
-                                    << c.shape.kv_heads << " heads of " << c.shape.head_dim
-                                    << ", causal " << c.shape.causal << ", " << name(c.cache));
-    expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
+  void compare(AttentionCase c) {
+    const Matrix expected = run_attention(*reference, c);
+    for (const Precision precision : kPrecisions) {
+      SCOPED_TRACE(testing::Message()
+                   << c.segments.size() << " segments, " << c.shape.heads << "/" << c.shape.kv_heads
+                   << " heads of " << c.shape.head_dim << ", causal " << c.shape.causal << ", "
+                   << name(c.cache) << ", reduced " << (precision == Precision::kReduced));
+      c.shape.precision = precision;
+      expect_close(run_attention(*ops, c), expected, tolerance(c.shape));
+    }
   }
 };
 
@@ -130,7 +143,8 @@ TEST_P(AttentionOps, EqualsTheReferenceOnManyShapes) {
     const int kv_heads = random.pick({1, 2, 3});
     const AttentionShape shape = {.heads = kv_heads * random.pick({1, 1, 3, 4}),
                                   .kv_heads = kv_heads,
-                                  .head_dim = random.pick({1, 7, 13, 16, 20, 31, 72, 80}),
+                                  .head_dim = random.pick({1, 7, 8, 13, 16, 20, 31, 33, 40, 48, 55,
+                                                           64, 72, 80, 96, 101, 128}),
                                   .causal = random.coin()};
     std::vector<std::pair<int, int>> segments;
     for (int s = random.integer(1, 4); s > 0; --s) {
@@ -146,6 +160,35 @@ TEST_P(AttentionOps, EqualsTheReferenceOnLongSequences) {
   compare(random_case(random, {.heads = 4, .kv_heads = 1, .head_dim = 32}, {{700, 1}, {3, 33}}));
   compare(random_case(random, {.heads = 3, .kv_heads = 3, .head_dim = 72, .causal = false},
                       {{0, 65}, {0, 1}}));
+}
+
+// On either side of where blocks of keys, and keys that are packed together, end.
+TEST_P(AttentionOps, EqualsTheReferenceAtTheEdgesOfBlocks) {
+  Random random(25);
+  for (const int visible : {31, 32, 33, 127, 128, 129, 256, 1023, 1024, 1025, 1153}) {
+    for (const int rows : {1, 7, 34}) {
+      if (rows > visible || (rows == 34 && visible > 1024 && visible != 1153)) continue;
+      compare(random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 9},
+                          {{visible - rows, rows}}));
+    }
+  }
+  compare(random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{0, 1100}}));
+}
+
+// What the weights' rounding may cost does not grow with the scores, and theirs only as much as
+// Precision says.
+TEST_P(AttentionOps, ScoresOfHundredsAreAsGoodAsPromised) {
+  Random random(26);
+  for (const float magnitude : {30.0F, 300.0F}) {
+    AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 80}, {{60, 40}});
+    for (float& value : c.q.values) value *= magnitude;
+    for (const Precision precision : kPrecisions) {
+      c.shape.precision = precision;
+      AttentionShape bound = c.shape;
+      bound.scale *= magnitude;
+      expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(bound));
+    }
+  }
 }
 
 // q, k and v as column ranges of one activation, as the vision tower has them.
@@ -169,9 +212,10 @@ TEST_P(AttentionOps, ReadsKeysAndValuesFromAnActivation) {
 
 TEST_P(AttentionOps, ASegmentAloneHasTheBitsItHasInABatch) {
   Random random(14);
-  for (const DType cache : {DType::kF32, DType::kF16, DType::kI8}) {
-    const AttentionCase c = random_case(random, {.heads = 4, .kv_heads = 2, .head_dim = 20},
-                                        {{9, 1}, {0, 6}, {31, 3}, {2, 13}}, {cache});
+  const auto check = [&](DType cache, Precision precision) {
+    AttentionCase c = random_case(random, {.heads = 4, .kv_heads = 2, .head_dim = 20},
+                                  {{9, 1}, {0, 6}, {31, 3}, {2, 33}}, {cache});
+    c.shape.precision = precision;
     const Matrix together = run_attention(*ops, c);
     for (const Segment& segment : c.segments) {
       AttentionCase alone = c;
@@ -181,6 +225,9 @@ TEST_P(AttentionOps, ASegmentAloneHasTheBitsItHasInABatch) {
       expect_same_bits(run_attention(*ops, alone).row_range(0, segment.rows),
                        together.row_range(segment.first_row, segment.rows));
     }
+  };
+  for (const Precision precision : kPrecisions) {
+    for (const DType cache : {DType::kF32, DType::kF16, DType::kI8}) check(cache, precision);
   }
 }
 
@@ -197,23 +244,26 @@ TEST_P(AttentionOps, ASegmentMayBeEmpty) {
 // Prefill in one go, or token by token: the same bits.
 TEST_P(AttentionOps, ARowAloneHasTheBitsItHasInItsSegment) {
   Random random(15);
-  const AttentionCase c =
-      random_case(random, {.heads = 2, .kv_heads = 2, .head_dim = 13}, {{3, 14}});
-  const Matrix together = run_attention(*ops, c);
-  for (int row = 0; row < 14; ++row) {
-    AttentionCase alone = c;
-    alone.q = c.q.row_range(row, 1 + kSpareRows);
-    alone.segments = {{0, 0, 1, 3 + row}};
-    expect_same_bits(run_attention(*ops, alone).row_range(0, 1), together.row_range(row, 1));
+  AttentionCase c = random_case(random, {.heads = 2, .kv_heads = 2, .head_dim = 13}, {{3, 14}});
+  for (const Precision precision : kPrecisions) {
+    c.shape.precision = precision;
+    const Matrix together = run_attention(*ops, c);
+    for (int row = 0; row < 14; ++row) {
+      AttentionCase alone = c;
+      alone.q = c.q.row_range(row, 1 + kSpareRows);
+      alone.segments = {{0, 0, 1, 3 + row}};
+      expect_same_bits(run_attention(*ops, alone).row_range(0, 1), together.row_range(row, 1));
+    }
   }
 }
 
 // Pieces that a backend computes in one way, and others that it computes in another.
 TEST_P(AttentionOps, PrefillInPiecesOfAnySizeGivesTheSameBits) {
   Random random(21);
-  const auto cut = [&](int head_dim, DType cache) {
-    const AttentionCase c =
+  const auto cut = [&](int head_dim, DType cache, Precision precision) {
+    AttentionCase c =
         random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = head_dim}, {{0, 300}}, {cache});
+    c.shape.precision = precision;
     const Matrix whole = run_attention(*ops, c);
     for (const int piece : {1, 6, 7, 129}) {
       // Of pieces of one row a few will do: those at the edges of what is computed together.
@@ -227,9 +277,11 @@ TEST_P(AttentionOps, PrefillInPiecesOfAnySizeGivesTheSameBits) {
       }
     }
   };
-  for (const int head_dim : {5, 72}) cut(head_dim, DType::kF32);
-  for (const int head_dim : {48, 80}) cut(head_dim, DType::kF16);
-  for (const int head_dim : {5, 80}) cut(head_dim, DType::kI8);
+  for (const Precision precision : kPrecisions) {
+    for (const int head_dim : {5, 72}) cut(head_dim, DType::kF32, precision);
+    for (const int head_dim : {48, 80}) cut(head_dim, DType::kF16, precision);
+    for (const int head_dim : {5, 80}) cut(head_dim, DType::kI8, precision);
+  }
 }
 
 // Many rows, one row, and one row of few heads, whose keys threads may share.
@@ -237,15 +289,18 @@ TEST_P(AttentionOps, AnyNumberOfThreadsGivesTheSameBits) {
   if (GetParam().name != "cpu") GTEST_SKIP() << "only the CPU backend has threads";
   Random random(16);
   const std::unique_ptr<Ops> single = make_backend({"cpu", 1, GetParam().isa});
-  for (const AttentionCase& c :
+  for (AttentionCase c :
        {random_case(random, {.heads = 5, .kv_heads = 5, .head_dim = 31}, {{40, 30}, {7, 22}}),
         random_case(random, {.heads = 6, .kv_heads = 3, .head_dim = 80}, {{400, 1}, {200, 1}}),
         random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 72}, {{900, 1}}),
         random_case(random, {.heads = 2, .kv_heads = 1, .head_dim = 20}, {{1000, 3}, {384, 1}}),
         random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 72, .causal = false},
                     {{0, 200}})}) {
-    expect_same_bits(run_attention(*ops, c), run_attention(*single, c));
-    expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(c.shape));
+    for (const Precision precision : kPrecisions) {
+      c.shape.precision = precision;
+      expect_same_bits(run_attention(*ops, c), run_attention(*single, c));
+    }
+    compare(c);
   }
 }
 
@@ -253,17 +308,27 @@ TEST_P(AttentionOps, AnyNumberOfThreadsGivesTheSameBits) {
 TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRow) {
   Random random(17);
   AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 16}, {{2, 9}});
-  const Matrix clean = run_attention(*ops, c);
-  for (const float poison : {kNan, kInfinity}) {
-    for (Matrix* cache : {&c.keys, &c.values}) {
-      AttentionCase spoilt = c;
-      Matrix& target = cache == &c.keys ? spoilt.keys : spoilt.values;
-      spoil(c, target, 2 + 5, 3, poison);  // what row 5 adds
-      const Matrix found = run_attention(*ops, spoilt);
-      expect_same_bits(found.row_range(0, 5), clean.row_range(0, 5));
+  const auto check = [&](float poison, bool key) {
+    const Matrix clean = run_attention(*ops, c);
+    AttentionCase spoilt = c;
+    spoil(c, key ? spoilt.keys : spoilt.values, 2 + 5, 3, poison);  // what row 5 adds
+    const Matrix found = run_attention(*ops, spoilt);
+    expect_same_bits(found.row_range(0, 5), clean.row_range(0, 5));
+    for (int row = 5; row < 9; ++row) {
       // An infinite key may be a key that is not looked at, when q points away from it.
-      if (!std::isnan(poison)) continue;
-      for (int row = 5; row < 9; ++row) EXPECT_TRUE(std::isnan(found.at(row, 3))) << row;
+      if (!key || std::isnan(poison)) {
+        EXPECT_FALSE(std::isfinite(found.at(row, 3))) << row;
+      }
+      // A value spoils its own column.
+      if (!key) {
+        EXPECT_EQ(std::isfinite(found.at(row, 4)), c.cache != DType::kI8) << row;
+      }
+    }
+  };
+  for (const Precision precision : kPrecisions) {
+    c.shape.precision = precision;
+    for (const float poison : {kNan, kInfinity}) {
+      for (const bool key : {false, true}) check(poison, key);
     }
   }
 }
@@ -272,14 +337,19 @@ TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRow) {
 TEST_P(AttentionOps, ALaterTokenNeverReachesAnEarlierRowOfALongPrompt) {
   Random random(22);
   AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 24}, {{100, 90}});
-  const Matrix clean = run_attention(*ops, c);
-  for (const int row : {1, 27, 28, 45, 89}) {
-    AttentionCase spoilt = c;
-    spoil(c, spoilt.keys, 100 + row, 9, kNan);
-    spoil(c, spoilt.values, 100 + row, 9, kNan);
-    const Matrix found = run_attention(*ops, spoilt);
-    expect_same_bits(found.row_range(0, row), clean.row_range(0, row));
-    for (int later = row; later < 90; ++later) EXPECT_TRUE(std::isnan(found.at(later, 9)));
+  for (const Precision precision : kPrecisions) {
+    c.shape.precision = precision;
+    const Matrix clean = run_attention(*ops, c);
+    for (const int row : {1, 27, 28, 45, 89}) {
+      for (const bool both : {false, true}) {
+        AttentionCase spoilt = c;
+        if (both) spoil(c, spoilt.keys, 100 + row, 9, kNan);
+        spoil(c, spoilt.values, 100 + row, 9, kNan);
+        const Matrix found = run_attention(*ops, spoilt);
+        expect_same_bits(found.row_range(0, row), clean.row_range(0, row));
+        for (int later = row; later < 90; ++later) EXPECT_TRUE(std::isnan(found.at(later, 9)));
+      }
+    }
   }
 }
 
@@ -299,14 +369,18 @@ TEST_P(AttentionOps, AnInfinitelyUnlikelyKeyCountsForNothing) {
 TEST_P(AttentionOps, SurvivesExtremeScores) {
   Random random(18);
   AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{20, 4}});
-  for (const float scale : {1e4F, 1e30F, 0.0F, 50.0F}) {
+  const auto check = [&](float scale, Precision precision) {
     c.shape.scale = scale;
+    c.shape.precision = precision;
     const Matrix found = run_attention(*ops, c);
     for (int row = 0; row < 4; ++row) {
       for (int d = 0; d < 8; ++d) EXPECT_LE(std::fabs(found.at(row, d)), 1.0F) << scale;
     }
     // Where scores are so large that their own rounding decides, only the bound above is to be had.
     if (scale < 100) expect_close(found, run_attention(*reference, c), tolerance(c.shape));
+  };
+  for (const Precision precision : kPrecisions) {
+    for (const float scale : {1e4F, 1e30F, 0.0F, 50.0F}) check(scale, precision);
   }
 }
 

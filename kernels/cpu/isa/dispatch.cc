@@ -24,6 +24,7 @@ const std::vector<const KernelTable*>& supported_tables() {
         table.isa = "amx";
         table.int8.linear = linear_int8_amx;
         table.int8.tiles = true;
+        if (bf16_works()) table.attention_reduced = attention_amx;
         return table;
       }();
       if (amx_works()) found.push_back(&amx);

@@ -17,10 +17,14 @@ void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& ou
 void linear_int8_avx2(const Int8Block& block);
 void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& out);
 void linear_int8_avx512(const Int8Block& block);
-// For a processor and a system that amx_works().
+// For a processor and a system that amx_works(); attention_amx also wants bf16_works().
 void linear_int8_amx(const Int8Block& block);
+
+void attention_amx(const AttentionBlock& block);
 
 // Whether there is AMX with int8, and the system lets this process use it: asks it to.
 bool amx_works();
+// Whether the processor has bf16 too, in AMX and in AVX-512.
+bool bf16_works();
 
 }  // namespace ocelli::kernels::cpu

@@ -112,7 +112,7 @@ void BenchModel::decode(int batch) {
   std::vector<Segment> segments;
   std::vector<int32_t> rows;
   for (int i = 0; i < batch; ++i) {
-    segments.push_back({i, i, 1, shape_.context});
+    segments.push_back({i, i, 1, shape_.context, true});
     rows.push_back(i);
   }
   decoder_->embed(std::span(tokens_).first(batch), x_.row_range(0, batch));

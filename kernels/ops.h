@@ -25,6 +25,9 @@ struct Segment {
   int first_row = 0;
   int rows = 0;
   int past = 0;
+  // Its rows are tokens that were sampled, one a step: their attention, which takes as long as
+  // reading the cache does, is exact at any Precision. Rows of a prompt may come in any pieces.
+  bool sampled = false;
 };
 
 // Where a tensor is wanted, on machines whose memory has banks.
@@ -75,7 +78,8 @@ struct Mlp {
   Epilogue activation = Epilogue::kGeluTanh;
 };
 
-// How closely attention is computed. A backend may always be exact.
+// How closely attention is computed for segments that are not `sampled`. A backend may always be
+// exact.
 enum class Precision {
   kExact,  // as fp32 has it
   // Scores to about 2^−15 of scale · Σ|q|·|k|, their softmax's weights and the values rounded to

@@ -121,13 +121,14 @@ int Engine::add_prompt_rows(Sequence& sequence, int first_row, int room) {
 int Engine::add_rows(int index, int first_row, int room) {
   Sequence& s = sequences_[index];
   int rows = 1;
-  if (!prompt_done(s)) {
+  const bool sampled = prompt_done(s);
+  if (!sampled) {
     rows = add_prompt_rows(s, first_row, room);
   } else {
     decoder_.embed({&s.pending, 1}, x_.row_range(first_row, 1));
     s.pending = -1;
   }
-  segments_.push_back({index, first_row, rows, s.past});
+  segments_.push_back({index, first_row, rows, s.past, sampled});
   s.past += rows;
   if (prompt_done(s)) {
     wanted_.push_back(index);

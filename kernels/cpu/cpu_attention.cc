@@ -11,7 +11,6 @@ namespace {
 constexpr int64_t kSmallAttention = 15'000;
 // Below this a block of rows spends too much of its time on packing keys.
 constexpr int kFewestRows = 32;
-constexpr int kFewestReducedRows = 128;
 
 constexpr int64_t whole_lines(int64_t floats) {
   return (floats + 15) / 16 * 16;
@@ -27,8 +26,9 @@ float* AttentionEngine::Scratch::room_for(int64_t wanted) {
   return reinterpret_cast<float*>(memory->data());
 }
 
-bool AttentionEngine::is_reduced(const AttentionShape& shape) const {
-  return shape.precision == Precision::kReduced && table_.attention_reduced != nullptr;
+bool AttentionEngine::is_reduced(const AttentionShape& shape, const Segment& segment) const {
+  return shape.precision == Precision::kReduced && !segment.sampled &&
+         table_.attention_reduced != nullptr;
 }
 
 int AttentionEngine::heads_per_task(const AttentionShape& shape, const Segment& segment) const {
@@ -37,42 +37,47 @@ int AttentionEngine::heads_per_task(const AttentionShape& shape, const Segment& 
 }
 
 // A segment's rows in equal blocks, but for whole groups of a tile.
-int AttentionEngine::rows_per_task(const Segment& segment) const {
-  const int blocks = std::max(1, ceil_div(segment.rows, rows_per_task_));
+int AttentionEngine::rows_per_task(const AttentionShape& shape, const Segment& segment) const {
+  // Keys are packed for each block of rows anew, which costs more where they are split.
+  const int most = is_reduced(shape, segment) ? rows_per_task_ * (kReducedRows / kAttentionRows)
+                                              : rows_per_task_;
+  const int blocks = std::max(1, ceil_div(segment.rows, most));
   const int groups = ceil_div(ceil_div(segment.rows, blocks), kAttentionPadding);
   return std::max(1, groups) * kAttentionPadding;
 }
 
 int AttentionEngine::tasks_of(const AttentionShape& shape, const Segment& segment) const {
-  return ceil_div(segment.rows, rows_per_task(segment)) *
+  return ceil_div(segment.rows, rows_per_task(shape, segment)) *
          (shape.heads / heads_per_task(shape, segment));
 }
 
 void AttentionEngine::plan(const Call& call) {
-  const bool reduced = is_reduced(call.shape);
-  const int fewest = reduced ? kFewestReducedRows : kFewestRows;
-  rows_per_task_ = reduced ? kReducedRows : kAttentionRows;
+  rows_per_task_ = kAttentionRows;
   while (true) {
     first_task_.assign(1, 0);
     for (const Segment& segment : call.segments) {
       first_task_.push_back(first_task_.back() + tasks_of(call.shape, segment));
     }
     // Several tasks a thread: one that comes late waits for part of the work, not for half of it.
-    if (first_task_.back() >= 8 * pool_.size() || rows_per_task_ <= fewest) return;
+    if (first_task_.back() >= 8 * pool_.size() || rows_per_task_ <= kFewestRows) return;
     rows_per_task_ /= 2;
   }
 }
 
+int AttentionEngine::segment_of(int task) const {
+  const auto after = std::upper_bound(first_task_.begin(), first_task_.end(), task);
+  return static_cast<int>(after - first_task_.begin()) - 1;
+}
+
 AttentionBlock AttentionEngine::block_of(const Call& call, int index) const {
-  const auto after = std::upper_bound(first_task_.begin(), first_task_.end(), index);
-  const auto which = after - first_task_.begin() - 1;
+  const int which = segment_of(index);
   const Segment& segment = call.segments[which];
   const AttentionShape& shape = call.shape;
   const int group = heads_per_task(shape, segment);
   const int in_segment = index - first_task_[which];
   const int head = in_segment % (shape.heads / group) * group;
   // The last rows see the most keys: they come first, and short tasks fill the gaps at the end.
-  const int rows = rows_per_task(segment);
+  const int rows = rows_per_task(shape, segment);
   const int blocks = ceil_div(segment.rows, rows);
   const int row = (blocks - 1 - in_segment / (shape.heads / group)) * rows;
   const int kv_col =
@@ -104,28 +109,33 @@ void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape&
   int64_t products = 0;
   int most_rows = 0;
   int most_visible = 0;
+  bool reduced = false;
   for (const Segment& segment : segments) {
     const int visible = segment.past + segment.rows;
     products += int64_t{segment.rows} * visible * tensors.q.cols;
     most_rows = std::max(most_rows, segment.rows);
     most_visible = std::max(most_visible, visible);
+    reduced = reduced || is_reduced(shape, segment);
   }
   const bool small = products < kSmallAttention;
   const int parts = ceil_div(most_visible, kKeyBlock);
-  const bool reduced = is_reduced(shape);
   if (!small && !reduced && most_rows <= kFewQueries && first_task_.back() < 2 * pool_.size() &&
       pool_.size() > 1 && parts > 1 && table_.attention_part) {
     run_split(call, parts);
     return;
   }
-  const auto kernel = reduced ? table_.attention_reduced : table_.attention;
-  const int64_t floats = whole_lines(reduced ? reduced_scratch(shape.head_dim)
-                                             : attention_scratch(shape.head_dim, shape.capacity));
+  const int64_t exact_floats = attention_scratch(shape.head_dim, shape.capacity);
+  const int64_t floats =
+      whole_lines(reduced ? std::max(exact_floats, reduced_scratch(shape.head_dim)) : exact_floats);
   float* scratch = scratch_.room_for(floats * pool_.size());
   each_task(pool_, first_task_.back(), small, [&](int index, int thread) {
     AttentionBlock block = block_of(call, index);
     block.scores = scratch + thread * floats;
-    kernel(block);
+    if (is_reduced(shape, segments[segment_of(index)])) {
+      table_.attention_reduced(block);
+    } else {
+      table_.attention(block);
+    }
   });
 }
 

@@ -29,14 +29,16 @@ class AttentionEngine {
     std::span<const Segment> segments;
   };
 
-  bool is_reduced(const AttentionShape& shape) const;
+  // Whether a segment is computed at Precision::kReduced.
+  bool is_reduced(const AttentionShape& shape, const Segment& segment) const;
   // The tasks of a segment: blocks of its rows for each head, or for each group of heads that share
   // their keys where a segment of one row has such.
   int heads_per_task(const AttentionShape& shape, const Segment& segment) const;
-  int rows_per_task(const Segment& segment) const;
+  int rows_per_task(const AttentionShape& shape, const Segment& segment) const;
   int tasks_of(const AttentionShape& shape, const Segment& segment) const;
   // Fills first_task_ and rows_per_task_.
   void plan(const Call& call);
+  int segment_of(int task) const;
   // Task `index` of all the segments, but for its scratch.
   AttentionBlock block_of(const Call& call, int index) const;
   // Few tasks of few rows: threads share their keys, and each task's parts are merged at the end.

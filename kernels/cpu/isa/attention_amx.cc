@@ -269,7 +269,7 @@ class ReducedAttention {
     const int span = b_.rows > kQueries ? kReducedKeys : kKeyBlock;
     for (int first = 0; first < end; first += span) {
       const int last = least(first + span, end);
-      pack<T>(first, last);
+      pack<T>(first, last, end);
       for (int row = 0; row < b_.rows; row += kQueries) {
         if (visible(row + kQueries - 1) > first) group<T>(row, first, last);
       }
@@ -278,18 +278,19 @@ class ReducedAttention {
   }
 
   template <typename T>
-  void pack(int first, int end) {
+  void pack(int first, int end, int fetched) {
     const int64_t key_bytes = int64_t{lines_.keys()} * kTileBytes;
     for (int step = 0; first + step * kStepKeys < end; ++step) {
       const int start = first + step * kStepKeys;
       for (int i = 0; i < kStepKeys; ++i) {
         const int key = start + i;
         const RowOf<T> row(b_.keys, key < end ? key : first, key < end ? b_.head_dim : 0);
+        if (key + kStepKeys < fetched) RowOf<T>(b_.keys, key + kStepKeys, b_.head_dim).prefetch();
         pack_key(row, lines_, i % 16, memory_.keys + (2 * step + i / 16) * key_bytes);
       }
       bool& spoilt = spoilt_[step / (kKeyBlock / kStepKeys)];
       if (step % (kKeyBlock / kStepKeys) == 0) spoilt = false;
-      if (pack_values<T>(b_.values, start, end, b_.head_dim,
+      if (pack_values<T>(b_.values, start, end, fetched, b_.head_dim,
                          reinterpret_cast<float*>(memory_.staging),
                          memory_.values + int64_t{step} * width_ * kTileBytes)) {
         spoilt = true;
@@ -417,12 +418,10 @@ class ReducedAttention {
                                            : _mm512_and_si512(pair, _mm512_set1_epi32(-65536)));
       for (int d = 0; d < b_.head_dim; ++d) {
         if (d % 16 == 0) _mm512_store_ps(value, values.at(d));
-        bool spoilt = false;
         const __m512 v = _mm512_set1_ps(value[d % 16]);
-        value_pairs(v, v, spoilt);
-        if (!spoilt) continue;
+        const __m512i bits = magnitude(pairs_of(v, v));
+        if (_mm512_cmplt_epi16_mask(bits, _mm512_set1_epi16(kInfinity16)) != 0) continue;
         float* sum = memory_.sums + (int64_t{row} * width_ + d) * 16;
-        // In this order where several d of a row are lanes of one tile.
         const __m512 old = _mm512_load_ps(sum);
         _mm512_store_ps(sum, _mm512_mask3_fmadd_ps(weight, v, old, sees));
       }
@@ -436,8 +435,8 @@ class ReducedAttention {
     for (int d = 0; d < width_ * 16; ++d) {
       _mm512_store_ps(sums + d * 16, _mm512_load_ps(sums + d * 16) * share);
     }
-    for (int d = 0; d < b_.head_dim; d += 16) {
-      for (int i = 0; i < count; i += 4) {
+    for (int i = 0; i < count; i += 4) {
+      for (int d = 0; d < b_.head_dim; d += 16) {
         __m512 rows[4];
         VecAvx512::load_columns(sums + d * 16 + i, 16, rows);
         for (int r = 0; r < least(count - i, 4); ++r) {

@@ -41,24 +41,34 @@ struct HeadLines {
   int rest;  // dimensions in the shared line
 };
 
-// The values of a row, and zeros behind them.
+// A row of a head's values.
 template <typename T>
 struct RowOf {
   const T* values;
   int count;
-  float scale;
+  float scale = 1;
 
-  RowOf(const Rows& rows, int64_t row, int head_dim)
-      : values(reinterpret_cast<const T*>(rows.data) + row * rows.stride),
-        count(head_dim),
-        scale(1) {
+  [[gnu::always_inline]] RowOf(const Rows& rows, int64_t row, int head_dim)
+      : values(reinterpret_cast<const T*>(rows.data) + row * rows.stride), count(head_dim) {
     if constexpr (kScaled<T>) __builtin_memcpy(&scale, values + head_dim, sizeof scale);
   }
-  // Those from i on.
+  // Those from i on, which exist.
+  [[gnu::always_inline]] __m512 whole(int i) const { return scaled(VecAvx512::load(values + i)); }
+  // Those from i on, and zeros behind them.
   [[gnu::always_inline]] __m512 at(int i) const {
-    if (i >= count) return _mm512_setzero_ps();
-    const __m512 x = count - i >= 16 ? VecAvx512::load(values + i)
-                                     : VecAvx512::load_partial(values + i, count - i);
+    const int left = count - i;
+    if (left <= 0) return _mm512_setzero_ps();
+    return scaled(VecAvx512::load_partial(values + i, left < 16 ? left : 16));
+  }
+  [[gnu::always_inline]] void prefetch() const {
+    const auto* line = reinterpret_cast<const char*>(values);
+    for (int at = 0; at < count * static_cast<int>(sizeof(T)); at += kLineBytes) {
+      _mm_prefetch(line + at, _MM_HINT_T0);
+    }
+  }
+
+ private:
+  [[gnu::always_inline]] __m512 scaled(__m512 x) const {
     return kScaled<T> ? x * _mm512_set1_ps(scale) : x;
   }
 };
@@ -102,8 +112,10 @@ struct SplitRest {
 template <typename T>
 void pack_key(const RowOf<T>& row, const HeadLines& lines, int at, std::byte* tiles) {
   std::byte* line = tiles + at * kLineBytes;
-  for (int p = 0; p < lines.pairs; ++p, line += 2 * kTileBytes) {
-    const SplitLine both = split(row.at(p * kLineValues), row.at(p * kLineValues + 16));
+  for (int i = 0; i < lines.pairs * kLineValues; i += kLineValues, line += 2 * kTileBytes) {
+    const bool whole = i + kLineValues <= row.count;
+    const SplitLine both =
+        whole ? split(row.whole(i), row.whole(i + 16)) : split(row.at(i), row.at(i + 16));
     _mm512_store_si512(line, both.high);
     _mm512_store_si512(line + kTileBytes, both.low);
   }
@@ -152,6 +164,7 @@ void turn(const float* from, int64_t from_stride, float* to) {
 void pack_queries(const Rows& q, int64_t first, int count, int head_dim, float factor,
                   std::byte* staging, std::byte* tiles) {
   const HeadLines lines(head_dim);
+  for (int i = 0; i < count; ++i) RowOf<float>(q, first + i, head_dim).prefetch();
   for (int i = 0; i < 16; ++i) {
     if (i < count) {
       pack_query(q.f32(first + i), lines, head_dim, factor, staging + i * kLineBytes);
@@ -167,35 +180,47 @@ void pack_queries(const Rows& q, int64_t first, int count, int head_dim, float f
   }
 }
 
-// Two rows of 16 values in bf16 as pairs; what bf16 does not hold as a finite number becomes 0 and
-// sets `spoilt`.
-[[gnu::always_inline]] inline __m512i value_pairs(__m512 even, __m512 odd, bool& spoilt) {
-  const __m512i x = to_bf16(even, odd);
-  const __m512i magnitude = _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
-  const __mmask32 finite = _mm512_cmplt_epi16_mask(magnitude, _mm512_set1_epi16(0x7f80));
-  if (finite != 0xFFFFFFFF) spoilt = true;
-  const __m512i clean = _mm512_maskz_mov_epi16(finite, x);
-  const __m512i a = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(clean));
-  const __m512i b = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(clean, 1));
-  return _mm512_or_si512(a, _mm512_slli_epi32(b, 16));
+// Pairs of a's and b's values, as TDPBF16PS takes them, in bf16.
+[[gnu::always_inline]] inline __m512i pairs_of(__m512 a, __m512 b) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, to_bf16(a, b));
+}
+
+constexpr int16_t kInfinity16 = 0x7f80;  // in bf16; above it is what is no number
+[[gnu::always_inline]] inline __m512i magnitude(__m512i x) {
+  return _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
 }
 
 // The values of 32 keys from `first` on, those from `end` on being zero: tiles [16 dimensions][32
 // keys]. Returns whether one of them is not finite in bf16, in whose place there is 0. `staging`
-// has room for 16 rows of padded_head(head_dim) floats.
+// has room for 16 rows of padded_head(head_dim) floats. Fetches 32 keys further on that are before
+// `fetched`.
 template <typename T>
-bool pack_values(const Rows& values, int first, int end, int head_dim, float* staging,
+bool pack_values(const Rows& values, int first, int end, int fetched, int head_dim, float* staging,
                  std::byte* tiles) {
   const int width = padded_head(head_dim);
-  bool spoilt = false;
+  __m512i largest = _mm512_setzero_si512();
   for (int pair = 0; pair < 16; ++pair) {
     const int key = first + 2 * pair;
     const RowOf<T> even(values, key < end ? key : first, key < end ? head_dim : 0);
     const RowOf<T> odd(values, key + 1 < end ? key + 1 : first, key + 1 < end ? head_dim : 0);
+    for (int i = key + kStepKeys; i < key + kStepKeys + 2 && i < fetched; ++i) {
+      RowOf<T>(values, i, head_dim).prefetch();
+    }
     for (int d = 0; d < width; d += 16) {
-      const __m512i pairs = value_pairs(even.at(d), odd.at(d), spoilt);
+      const bool whole = d + 16 <= odd.count;
+      const __m512i pairs =
+          whole ? pairs_of(even.whole(d), odd.whole(d)) : pairs_of(even.at(d), odd.at(d));
+      largest = _mm512_max_epu16(largest, magnitude(pairs));
       _mm512_store_si512(staging + pair * width + d, pairs);
     }
+  }
+  const bool spoilt = _mm512_cmpge_epi16_mask(largest, _mm512_set1_epi16(kInfinity16)) != 0;
+  for (int i = 0; spoilt && i < 16 * width; i += 16) {
+    const __m512i x = _mm512_load_si512(staging + i);
+    const __mmask32 finite = _mm512_cmplt_epi16_mask(magnitude(x), _mm512_set1_epi16(kInfinity16));
+    _mm512_store_si512(staging + i, _mm512_maskz_mov_epi16(finite, x));
   }
   for (int d = 0; d < width; d += 16) {
     turn(staging + d, width, reinterpret_cast<float*>(tiles + d / 16 * kTileBytes));

@@ -159,7 +159,7 @@ inline constexpr int kPartHeader = 16;
   const int64_t tiles = lines * kReducedKeys / 16 +
                         int64_t{padded_head(head_dim)} / 16 * kReducedKeys / 32 + 4 * lines +
                         padded_head(head_dim) / 16;
-  return tiles * 256 + int64_t{kKeyBlock} * 48 +
+  return tiles * 256 + int64_t{kKeyBlock} * 80 +
          kReducedRows * (int64_t{padded_head(head_dim)} + 2);
 }
 

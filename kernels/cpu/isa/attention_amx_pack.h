@@ -17,6 +17,10 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
+int least(int a, int b) {
+  return a < b ? a : b;
+}
+
 constexpr int kTileRows = 16;
 constexpr int kTileBytes = 1024;  // 16 rows of 64 bytes
 constexpr int kLineBytes = 64;

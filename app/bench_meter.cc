@@ -40,7 +40,7 @@ std::string format_of(const HostTensor& weight) {
 }  // namespace
 
 Arithmetic Work::arithmetic() const {
-  return static_cast<Arithmetic>(std::ranges::max_element(weight_ops) - weight_ops.begin());
+  return static_cast<Arithmetic>(std::ranges::max_element(ops_in) - ops_in.begin());
 }
 
 std::string MeteredOps::weight_format() const {
@@ -105,8 +105,12 @@ void MeteredOps::count_product(int rows, const Linear& weights) {
   const Footprint& footprint = footprints_.at(weights.get());
   const int64_t ops = 2 * int64_t{rows} * weights->inputs * weights->outputs;
   work_.bytes += footprint.bytes;
+  count_ops(ops, footprint.arithmetic);
+}
+
+void MeteredOps::count_ops(int64_t ops, Arithmetic arithmetic) {
   work_.ops += ops;
-  work_.weight_ops[static_cast<size_t>(footprint.arithmetic)] += ops;
+  work_.ops_in[static_cast<size_t>(arithmetic)] += ops;
 }
 
 void MeteredOps::count_norm(const Norm& norm) {
@@ -124,7 +128,10 @@ void MeteredOps::count_attention(const Tensor& keys, const AttentionShape& shape
     const int64_t pairs = shape.causal
                               ? int64_t{s.rows} * s.past + (int64_t{s.rows} + 1) * s.rows / 2
                               : int64_t{s.rows} * visible;
-    work_.ops += 2 * 2 * pairs * shape.heads * shape.head_dim;  // with keys, and with values
+    const bool reduced = shape.precision == kernels::Precision::kReduced && !s.sampled;
+    // With keys, and with values.
+    count_ops(2 * 2 * pairs * shape.heads * shape.head_dim,
+              reduced ? Arithmetic::kBf16 : Arithmetic::kF32);
     if (cached) work_.bytes += 2 * visible * row_bytes;
   }
 }

@@ -15,8 +15,8 @@
 
 namespace ocelli::app {
 
-// What products with a weight matrix are computed in, at best: int8 for quantised weights, bf16 for
-// bf16, fp32 for what is left.
+// What operations are computed in, at best: products with a weight matrix in int8 for quantised
+// weights, in bf16 for bf16; attention of reduced precision in bf16; fp32 for what is left.
 enum class Arithmetic { kF32, kBf16, kInt8 };
 
 struct Work {
@@ -25,10 +25,10 @@ struct Work {
   int64_t bytes = 0;
   // Two a multiply-add, of matrix products and attention.
   int64_t ops = 0;
-  // Those of them that are products with weights, by Arithmetic.
-  std::array<int64_t, 3> weight_ops{};
+  // The same by Arithmetic.
+  std::array<int64_t, 3> ops_in{};
 
-  // The one most products are computed in.
+  // The one most operations are computed in.
   Arithmetic arithmetic() const;
 };
 
@@ -93,6 +93,7 @@ class MeteredOps : public kernels::Ops {
     Arithmetic arithmetic;
   };
   void count_product(int rows, const kernels::Linear& weights);
+  void count_ops(int64_t ops, Arithmetic arithmetic);
   void count_norm(const kernels::Norm& norm);
   void count_attention(const kernels::Tensor& keys, const kernels::AttentionShape& shape,
                        std::span<const kernels::Segment> segments);

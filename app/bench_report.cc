@@ -14,15 +14,22 @@ struct Bound {
   double seconds = 0;
 };
 
+// Operations a second; what the machine has no instructions for is done in fp32.
+double peak_of(Arithmetic arithmetic, const kernels::MachineLimits& limits) {
+  if (arithmetic == Arithmetic::kInt8) return limits.int8_ops.value_or(limits.f32_ops);
+  if (arithmetic == Arithmetic::kBf16) return limits.bf16_ops.value_or(limits.f32_ops);
+  return limits.f32_ops;
+}
+
 Bound compute_bound(const Work& work, const kernels::MachineLimits& limits) {
-  const auto ops = static_cast<double>(work.ops);
-  if (work.arithmetic() == Arithmetic::kInt8 && limits.int8_ops) {
-    return {"int8", ops / *limits.int8_ops};
+  Bound bound = {"f32", 0};
+  if (work.arithmetic() == Arithmetic::kInt8 && limits.int8_ops) bound.name = "int8";
+  if (work.arithmetic() == Arithmetic::kBf16 && limits.bf16_ops) bound.name = "bf16";
+  for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kBf16, Arithmetic::kInt8}) {
+    const auto ops = static_cast<double>(work.ops_in[static_cast<size_t>(arithmetic)]);
+    bound.seconds += ops / peak_of(arithmetic, limits);
   }
-  if (work.arithmetic() == Arithmetic::kBf16 && limits.bf16_ops) {
-    return {"bf16", ops / *limits.bf16_ops};
-  }
-  return {"f32", ops / limits.f32_ops};
+  return bound;
 }
 
 Bound bound_of(const Work& work, const kernels::MachineLimits& limits) {
@@ -80,8 +87,10 @@ constexpr const char* kExplanation =
     "fraction: the least time this machine needs, over the time taken. It needs to read the bytes\n"
     "(weights, scales, cached keys and values) at its read bandwidth, and to do the operations "
     "(two\n"
-    "a multiply-add) at its peak in the weights' arithmetic; `of` names the one that takes "
-    "longer.\n"
+    "a multiply-add), each at the peak of its arithmetic: products in the weights', a prompt's or "
+    "a\n"
+    "picture's attention in bf16 where weights are quantised, other attention in f32. `of` names\n"
+    "what takes longer: reading, or the arithmetic of most operations.\n"
     "Bandwidth is memory's: weights that fit the cache may be read faster.\n";
 
 }  // namespace

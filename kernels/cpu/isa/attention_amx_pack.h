@@ -66,9 +66,9 @@ struct RowOf {
   }
   [[gnu::always_inline]] void prefetch() const {
     const auto* line = reinterpret_cast<const char*>(values);
-    for (int at = 0; at < count * static_cast<int>(sizeof(T)); at += kLineBytes) {
-      _mm_prefetch(line + at, _MM_HINT_T0);
-    }
+    const int bytes = count * static_cast<int>(sizeof(T));
+    for (int at = 0; at < bytes; at += kLineBytes) _mm_prefetch(line + at, _MM_HINT_T0);
+    _mm_prefetch(line + bytes - 1, _MM_HINT_T0);
   }
 
  private:

@@ -169,16 +169,14 @@ class ReducedAttention {
 
   void score_block(const Span& span, int tiles, Softmaxes& behind) {
     asm volatile("" ::: "memory");
-    const int multiplications = span.keys / kStepKeys * (lines_.queries() + lines_.pairs);
-    const int steps = behind.tiles * (kKeyBlock / Softmax::kStep) / multiplications + 1;
     for (int key = 0; key < span.keys; key += kStepKeys) {
       const std::byte* tile =
           memory_.keys + int64_t{span.packed + key} / 16 * lines_.keys() * kTileBytes;
       float* out = scores_of(span) + int64_t{key} * kQueries;
       if (tiles == 2) {
-        score<2>(lines_, tile, memory_.queries, behind, steps, out);
+        score<2>(lines_, tile, memory_.queries, behind, out);
       } else {
-        score<1>(lines_, tile, memory_.queries, behind, steps, out);
+        score<1>(lines_, tile, memory_.queries, behind, out);
       }
     }
     asm volatile("" ::: "memory");

@@ -145,11 +145,19 @@ HostTensor RandomWeights::matrix(int64_t outputs, int64_t inputs) {
   return tensor;
 }
 
+HostTensor RandomWeights::multiplied(int64_t outputs, int64_t inputs) {
+  if (format_ != WeightFormat::kBF16) return matrix(outputs, inputs);
+  HostTensor tensor = {.name = "random", .dtype = DType::kBF16, .shape = {outputs, inputs}};
+  tensor.layout = kernels::Layout::kPanels;
+  tensor.data = take(tensor.bytes(), Content::kMatrix);
+  return tensor;
+}
+
 LinearSource RandomWeights::linear(const std::vector<int64_t>& outputs, int64_t inputs,
                                    bool biases) {
   LinearSource source;
   for (const int64_t count : outputs) {
-    source.weights.push_back(matrix(count, inputs));
+    source.weights.push_back(multiplied(count, inputs));
     if (biases) source.biases.push_back(floats({count}, Content::kSmall));
   }
   return source;

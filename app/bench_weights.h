@@ -52,6 +52,8 @@ class RandomWeights {
   std::byte* take(int64_t bytes, Content content);
   kernels::HostTensor floats(std::vector<int64_t> shape, Content content);
   kernels::HostTensor matrix(int64_t outputs, int64_t inputs);
+  // The same of a matrix that is multiplied: bf16 is in panels then, as packed files have it.
+  kernels::HostTensor multiplied(int64_t outputs, int64_t inputs);
   // Stacked matrices [outputs_i, inputs], with biases or without.
   kernels::LinearSource linear(const std::vector<int64_t>& outputs, int64_t inputs, bool biases);
 

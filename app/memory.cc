@@ -33,7 +33,8 @@ class WeightCount {
  public:
   WeightCount(const OpenedModel& model, const PipelineOptions& options)
       : backend_(options.backend.name),
-        packs_(options.pack && model.checkpoint.packed() == nullptr) {
+        packs_(options.pack && model.checkpoint.packed() == nullptr),
+        packed_bytes_(options.pack && options.pack->bf16 ? 2 : 1) {
     const auto* llama = std::get_if<llm::Llama2Config>(&model.config.text);
     permutes_ = llama != nullptr && llama->pairs == llm::RotaryPairs::kInterleaved;
     tied_ = llama != nullptr && llama->tie_word_embeddings;
@@ -71,7 +72,7 @@ class WeightCount {
       return;
     }
     const bool packed = matrix && packs_;
-    if (packed) weights_ += tensor.elements();
+    if (packed) weights_ += tensor.elements() * packed_bytes_;
     if (tensor.shape.size() == 1) {
       weights_ += tensor.elements() * kFloat;
     } else if (!packed || table) {
@@ -85,6 +86,7 @@ class WeightCount {
 
   const std::string backend_;
   const bool packs_;
+  const int64_t packed_bytes_;  // of a weight
   bool permutes_ = false;
   bool tied_ = false;
   int64_t mapped_ = 0;

@@ -7,6 +7,8 @@
 #include "app/model_parts.h"
 #include "host/error.h"
 #include "kernels/packed_file.h"
+#include "kernels/packing.h"
+#include "kernels/pair_packing.h"
 
 namespace ocelli::app {
 namespace {
@@ -59,9 +61,11 @@ std::string source_text(const OpenedModel& model, const PackSettings& settings) 
         {{"name", file.filename().string()}, {"bytes", std::filesystem::file_size(file)}});
   }
   json source = {{"files", files},
-                 {"weights", "int8"},
+                 {"weights", settings.bf16 ? "bf16" : "int8"},
                  {"group", settings.group},
-                 {"head", settings.head == HeadFormat::kInt8 ? "int8" : "f16"}};
+                 {"head", settings.head == HeadFormat::kF16 ? "f16"
+                          : settings.bf16                   ? "bf16"
+                                                            : "int8"}};
   return source.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -173,6 +177,7 @@ class Packer {
   }
 
   void plan_packed(const LinearSource& source) {
+    if (settings_.bf16) return plan_pairs(source);
     for (const HostTensor& weight : source.weights) {
       count(weight);
       writer_.plan_values(planned(weight, settings_.group));
@@ -182,10 +187,24 @@ class Packer {
     }
     for (const HostTensor& bias : source.biases) plan(bias);
   }
+  void plan_pairs(const LinearSource& source) {
+    for (const HostTensor& weight : source.weights) {
+      count(weight);
+      writer_.plan_pairs(kernels::planned_pairs(weight));
+    }
+    for (const HostTensor& bias : source.biases) plan(bias);
+  }
   void put_packed(const LinearSource& source) {
+    if (settings_.bf16) return put_pairs(source);
     const PackedStack stack(source, settings_.group, pool_);
     for (const HostTensor& weight : stack.weights()) writer_.put(bytes_of(weight));
     for (const HostTensor& weight : stack.weights()) writer_.put(scales_of(weight));
+    for (const HostTensor& bias : source.biases) put(bias);
+  }
+
+  void put_pairs(const LinearSource& source) {
+    const kernels::PairStack stack(source, pool_);
+    for (const HostTensor& weight : stack.weights()) writer_.put(bytes_of(weight));
     for (const HostTensor& bias : source.biases) put(bias);
   }
 
@@ -238,9 +257,17 @@ PackedSizes pack_model(const OpenedModel& model, const PackSettings& settings,
 }
 
 void pack_in_memory(ModelWeights& weights, const PackSettings& settings, host::ThreadPool& pool,
-                    std::deque<PackedStack>& memory) {
+                    PackedMemory& memory) {
   const auto pack = [&](LinearSource& source) {
-    source.weights = memory.emplace_back(source, settings.group, pool).weights();
+    if (settings.bf16) {
+      const auto stack = std::make_shared<kernels::PairStack>(source, pool);
+      source.weights = stack->weights();
+      memory.push_back(stack);
+    } else {
+      const auto stack = std::make_shared<PackedStack>(source, settings.group, pool);
+      source.weights = stack->weights();
+      memory.push_back(stack);
+    }
   };
   visit_parts(weights, {[](HostTensor&) {}, pack,
                         [&](LinearSource& head) {

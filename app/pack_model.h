@@ -1,25 +1,27 @@
-// Models made int8: into a packed file (docs/weight-format.md), or in memory for one run.
+// Models made int8 or bf16: into a packed file (docs/weight-format.md), or in memory for one run.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "app/model.h"
 #include "host/thread_pool.h"
-#include "kernels/packing.h"
 
 namespace ocelli::app {
 
 // The decoder's last matrix: int8 like the others, or in 16 bits (bf16 stays what it is).
+// Where the others are bf16 the first means that.
 enum class HeadFormat { kInt8, kF16 };
 
 struct PackSettings {
-  int group = 0;  // values that share a scale; 0, or where it does not divide a row: the row
+  int group = 0;      // values that share a scale; 0, or where it does not divide a row: the row
+  bool bf16 = false;  // matrices become bf16; no group then
   HeadFormat head = HeadFormat::kInt8;
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
 };
@@ -42,8 +44,11 @@ struct PackTarget {
 PackedSizes pack_model(const OpenedModel& model, const PackSettings& settings,
                        host::ThreadPool& pool, const PackTarget& target);
 
+// Memory of packed matrices, of whatever kind.
+using PackedMemory = std::vector<std::shared_ptr<const void>>;
+
 // The same for weights in memory: those that are packed now lie in `memory`.
 void pack_in_memory(ModelWeights& weights, const PackSettings& settings, host::ThreadPool& pool,
-                    std::deque<kernels::PackedStack>& memory);
+                    PackedMemory& memory);
 
 }  // namespace ocelli::app

@@ -86,7 +86,7 @@ class Pipeline {
 
   Stopwatch watch_;  // first, so that everything below is timed
   OpenedModel model_;
-  std::deque<kernels::PackedStack> packed_;  // under options.pack: the weights
+  PackedMemory packed_;  // under options.pack: the weights
   std::unique_ptr<llm::Tokenizer> tokenizer_;
   llm::PromptTemplate prompts_;
   std::unique_ptr<kernels::Ops> ops_;

@@ -18,7 +18,7 @@ struct QuantizeOptions {
   std::string target;
   std::string weights = "int8";
   std::string group = "row";
-  std::string head = "int8";
+  std::string head;
   PackSettings settings;
   int threads = 0;
   bool force = false;
@@ -44,7 +44,12 @@ void check_target(const OpenedModel& model, const QuantizeOptions& options) {
 
 void run_quantize(QuantizeOptions& options) {
   options.settings.group = options.group == "row" ? 0 : std::stoi(options.group);
-  options.settings.head = options.head == "int8" ? HeadFormat::kInt8 : HeadFormat::kF16;
+  options.settings.bf16 = options.weights == "bf16";
+  options.settings.head = options.head == "f16" ? HeadFormat::kF16 : HeadFormat::kInt8;
+  if (options.settings.bf16 && options.head == "int8") {
+    throw UsageError(
+        "--head int8 is for --weights int8: under bf16 the last matrix is bf16 or f16");
+  }
   const OpenedModel model = open_model(find_model(options.source));
   check_target(model, options);
   const PackedSizes sizes =
@@ -65,16 +70,17 @@ void add_quantize(CLI::App& program) {
       ->required();
   command->add_option("target", options->target, "The file to write")->required();
   command->add_option("--weights", options->weights, "Format of the matrices")
-      ->check(CLI::IsMember({"int8"}))
+      ->check(CLI::IsMember({"int8", "bf16"}))
       ->capture_default_str();
   command
       ->add_option("--group", options->group,
                    "Weights that share a scale, where it divides their row; row: all of it")
       ->check(CLI::IsMember({"row", "32", "64", "128"}))
       ->capture_default_str();
-  command->add_option("--head", options->head, "Format of the decoder's last matrix")
-      ->check(CLI::IsMember({"int8", "f16"}))
-      ->capture_default_str();
+  command
+      ->add_option("--head", options->head,
+                   "Format of the decoder's last matrix (default: as the others)")
+      ->check(CLI::IsMember({"int8", "f16"}));
   command->add_option("--tokenizer", options->settings.tokenizer,
                       "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
   command->add_option("--threads", options->threads, "Threads (default: every core)")

@@ -77,6 +77,12 @@ bool is_float(DType dtype) {
 
 // What of a tensor can be NaN or infinite: its values, or a quantised tensor's scales.
 HostTensor floats_of(const HostTensor& tensor) {
+  if (tensor.in_pairs()) {
+    return {.name = tensor.name,
+            .dtype = DType::kBF16,
+            .shape = {tensor.bytes() / bytes_per_element(DType::kBF16)},
+            .data = tensor.data};
+  }
   if (!tensor.quantised()) return tensor;
   return {.name = tensor.name,
           .dtype = DType::kF32,
@@ -279,6 +285,7 @@ void TensorReader::require_alike(const LinearSource& source) {
   const HostTensor& last = source.weights.back();
   if (last.data == nullptr) return;  // noted
   const auto kind = [](const HostTensor& weight) {
+    if (weight.in_pairs()) return std::string("of bf16 in panels");
     if (!weight.quantised()) return std::string("of floats");
     return fmt::format("quantised in groups of {}{}", weight.group,
                        weight.layout == Layout::kPanels ? " and packed" : "");

@@ -53,6 +53,8 @@ void check_weight_kind(const HostTensor& weight, const HostTensor& first) {
       weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
   OCELLI_CHECK(weight.quantised() ? weight.dtype == DType::kI8 : is_float, "{} is of {}",
                weight.name, name(weight.dtype));
+  OCELLI_CHECK(weight.in_pairs() == first.in_pairs(), "{} and {}: one of them is in panels of bf16",
+               first.name, weight.name);
   OCELLI_CHECK(weight.quantised() == first.quantised() && weight.group == first.group &&
                    weight.layout == first.layout,
                "{} in groups of {}, {} of {}, or one of them in panels", first.name, first.group,

@@ -56,8 +56,8 @@ using Linear = std::shared_ptr<const LinearWeights>;
 
 // What a Linear is loaded from: matrices [outputs_i, inputs] stacked by rows, with a bias
 // [outputs_i] each, or no biases at all. Stacking makes q, k and v one product. The matrices are of
-// fp32, fp16 or bf16, or all of them quantised, with the same layout and the same group of at most
-// kLargestGroup.
+// fp32, fp16 or bf16, or all of them of bf16 in panels, or all of them quantised, with the same
+// layout and the same group of at most kLargestGroup.
 struct LinearSource {
   std::vector<HostTensor> weights;
   std::vector<HostTensor> biases;
@@ -155,6 +155,13 @@ class Ops {
   // These bits are the same on every backend; only the activations' may differ. NaN or infinity in
   // x makes its group's xs NaN and thereby all of its row's outputs. Where max|x| is so small
   // that xs is a denormal and x / xs leaves the range, xq ends at ±127.
+  //
+  // Where W is of bf16 in panels, x is rounded to bf16, to nearest, even, and products, which are
+  // exact, are summed in fp32, for blocks b of 32 inputs apart, even and odd inputs apart, in
+  // ascending order, every sum rounded for itself:
+  //   y[r][n] = Σ_b (Σ_{even k∈b} x[r][k] · w[n][k] + Σ_{odd k∈b} x[r][k] · w[n][k]);  y += b.
+  // These bits, too, are the same on every instruction set and the reference, while no product or
+  // sum but 0 is smaller than 1e-30; a device may take x as it is and sum in another order.
   virtual void linear(const Tensor& x, const Linear& weights, const Tensor& out,
                       Epilogue epilogue) = 0;
   // (x − mean)/√(variance + ε)·weight + bias over each row. x and out may be the same.

@@ -10,6 +10,7 @@
 #include "host/error.h"
 #include "host/json.h"
 #include "kernels/ops.h"
+#include "kernels/packed_pairs.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -270,6 +271,7 @@ PackedContents take_packed(SafetensorsContents& contents, std::span<const std::b
   if (checksum_of(packed.checked[0].bytes) != packed.checked[0].checksum) {
     fail("{}: is damaged: the checksum of its header is wrong; copy or make it again", where);
   }
+  take_pairs(contents, where);
   packed.config = take_text(contents.metadata, "ocelli.config", where);
   packed.source = take_text(contents.metadata, "ocelli.source", where);
   packed.tokenizer_kind = take_text(contents.metadata, "ocelli.tokenizer", where);

@@ -66,6 +66,8 @@ class PackedWriter {
   void plan(const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape,
             int64_t bytes);
   void plan(const HostTensor& floats);
+  // A matrix of bf16 in panels.
+  void plan_pairs(const HostTensor& matrix);
   // The values, and the scales, of a quantised matrix. Between those of matrices that are planned
   // one after the other stands nothing.
   void plan_values(const HostTensor& matrix);
@@ -94,6 +96,7 @@ class PackedWriter {
   void write(std::span<const std::byte> bytes);
 
   std::map<std::string, std::string> metadata_;
+  std::string pairs_;      // the text of "ocelli.bf16"
   std::string quantised_;  // the text of "ocelli.int8", without its braces
   std::vector<Entry> entries_;
   int64_t data_bytes_ = 0;

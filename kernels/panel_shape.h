@@ -37,4 +37,22 @@ struct PanelShape {
   }
 };
 
+// The sizes of a bf16 matrix in panels; kernels/pair_packing.h says what stands where.
+struct PairShape {
+  int outputs = 0;
+  int inputs = 0;
+
+  // Lines of 64 bytes, each of two inputs of 16 outputs.
+  int steps() const { return inputs / 2 + inputs % 2; }
+  int panels() const { return outputs / kPanelOutputs + (outputs % kPanelOutputs != 0 ? 1 : 0); }
+  // Values of a panel, and bytes of all.
+  int64_t panel_values() const { return int64_t{steps()} * 2 * kPanelOutputs; }
+  int64_t value_bytes() const { return panels() * panel_values() * 2; }
+  // Where input `i` of output `n` stands among the values.
+  int64_t value_at(int n, int i) const {
+    return n / kPanelOutputs * panel_values() + int64_t{i / 2} * 2 * kPanelOutputs +
+           n % kPanelOutputs * 2 + i % 2;
+  }
+};
+
 }  // namespace ocelli::kernels

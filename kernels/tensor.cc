@@ -55,6 +55,7 @@ int64_t HostTensor::elements() const {
 }
 
 int64_t HostTensor::bytes() const {
+  if (in_pairs()) return pair_shape().value_bytes();
   if (layout == Layout::kPanels) return panel_shape().value_bytes();
   return elements() * bytes_per_element(dtype);
 }
@@ -66,6 +67,11 @@ int64_t HostTensor::scale_count() const {
 PanelShape HostTensor::panel_shape() const {
   const int64_t outputs = shape.empty() ? 1 : shape[0];
   return {static_cast<int>(outputs), static_cast<int>(elements() / outputs), group};
+}
+
+PairShape HostTensor::pair_shape() const {
+  const int64_t outputs = shape.empty() ? 1 : shape[0];
+  return {static_cast<int>(outputs), static_cast<int>(elements() / outputs)};
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -105,9 +111,21 @@ void convert_panels(const HostTensor& source, float* out) {
   }
 }
 
+void convert_pairs(const HostTensor& source, float* out) {
+  const PairShape shape = source.pair_shape();
+  for (int n = 0; n < shape.outputs; ++n) {
+    for (int i = 0; i < shape.inputs; ++i) {
+      uint16_t value;
+      std::memcpy(&value, source.data + shape.value_at(n, i) * int64_t{sizeof value}, sizeof value);
+      *out++ = bf16_to_f32(value);
+    }
+  }
+}
+
 }  // namespace
 
 void convert_to_f32(const HostTensor& source, float* out) {
+  if (source.in_pairs()) return convert_pairs(source, out);
   if (source.layout == Layout::kPanels) return convert_panels(source, out);
   convert_to_f32(source.dtype, source.data, source.elements(), out);
   if (!source.quantised()) return;
@@ -156,6 +174,12 @@ uint16_t f32_to_f16(float value) {
 
 float bf16_to_f32(uint16_t value) {
   return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
+
+uint16_t f32_to_bf16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t nearest = (bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16;
+  return static_cast<uint16_t>((bits & 0x7FFFFFFFU) > kF32Infinity ? 0x7FC0U : nearest);
 }
 
 Tensor Tensor::row_range(int first, int count) const {

@@ -38,7 +38,8 @@ const char* name(DType dtype);
 //
 // A quantised tensor is of kI8 and has one scale for every `group` values of a row (of
 // shape[1] · shape[2] · … values): value i stands for data[i] · scales[i / group], where it is in
-// rows. In panels its values and scales stand as kernels/packing.h says; shape is the same.
+// rows. In panels its values and scales stand as kernels/packing.h says; shape is the same. A
+// matrix of kBF16 may be in panels as well, those of kernels/pair_packing.h.
 enum class Layout : uint8_t { kRows, kPanels };
 
 struct HostTensor {
@@ -58,6 +59,9 @@ struct HostTensor {
   int64_t scale_count() const;
   // Of a quantised tensor: as a matrix of shape[0] outputs.
   PanelShape panel_shape() const;
+  // Whether it is of bf16 in panels, and then: as a matrix of shape[0] outputs.
+  bool in_pairs() const { return layout == Layout::kPanels && dtype == DType::kBF16; }
+  PairShape pair_shape() const;
 };
 
 // "[2560, 10240]"
@@ -77,6 +81,7 @@ float scale_of(const HostTensor& source, int64_t index);
 float f16_to_f32(uint16_t value);
 uint16_t f32_to_f16(float value);
 float bf16_to_f32(uint16_t value);
+uint16_t f32_to_bf16(float value);
 
 // Memory that a backend allocated. Only the backend that made it looks inside.
 class Storage {

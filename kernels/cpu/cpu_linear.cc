@@ -164,6 +164,7 @@ std::byte* LinearEngine::Scratch::room_for(int64_t wanted) {
 }
 
 Linear LinearEngine::load(const LinearSource& source) {
+  if (!source.weights.empty() && source.weights[0].in_pairs()) return bf16_.load(source);
   const auto id = static_cast<int>(followers_.size());
   auto linear = std::make_shared<CpuLinear>(table_, source, check_linear_source(source), id);
   followers_.emplace_back();
@@ -177,6 +178,9 @@ Linear LinearEngine::load(const LinearSource& source) {
 
 void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out,
                        Epilogue epilogue) {
+  if (const auto* pairs = Bf16Engine::is_one(weights)) {
+    return bf16_.run(x, *pairs, out, epilogue);
+  }
   const CpuLinear& w = cpu_linear(weights);
   if (!w.int8_parts.empty()) {
     // All parts have the same groups.
@@ -194,6 +198,11 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
 }
 
 void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out) {
+  const auto both = [&] {
+    run(x, mlp.fc1, out, mlp.activation);
+    run(x, mlp.gate, out, Epilogue::kMultiply);
+  };
+  if (Bf16Engine::is_one(mlp.fc1) || Bf16Engine::is_one(mlp.gate)) return both();
   const CpuLinear& w = cpu_linear(mlp.fc1);
   const CpuLinear& gate = cpu_linear(mlp.gate);
   if (w.float_parts.size() == 1 && gate.float_parts.size() == 1) {
@@ -202,11 +211,7 @@ void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out)
   }
   const bool fits = w.int8_parts.size() == 1 && gate.int8_parts.size() == 1 &&
                     w.int8_parts[0].weight.shape().group == gate.int8_parts[0].weight.shape().group;
-  if (!fits) {
-    run(x, mlp.fc1, out, mlp.activation);
-    run(x, mlp.gate, out, Epilogue::kMultiply);
-    return;
-  }
+  if (!fits) return both();
   const PanelShape& shape = w.int8_parts[0].weight.shape();
   const QuantisedRows quantised = quantise(x, shape);
   announce_panels(w, quantised, x.rows);

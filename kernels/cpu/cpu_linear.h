@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "host/thread_pool.h"
+#include "kernels/cpu/cpu_bf16.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/ops.h"
 #include "kernels/packing.h"
@@ -17,7 +18,8 @@ class CpuLinear;
 class LinearEngine {
  public:
   // Both must outlive it.
-  LinearEngine(const KernelTable& table, host::ThreadPool& pool) : table_(table), pool_(pool) {}
+  LinearEngine(const KernelTable& table, host::ThreadPool& pool)
+      : table_(table), pool_(pool), bf16_(table, pool) {}
 
   // Ops::load_linear and Ops::linear.
   Linear load(const LinearSource& source);
@@ -60,6 +62,7 @@ class LinearEngine {
 
   const KernelTable& table_;
   host::ThreadPool& pool_;
+  Bf16Engine bf16_;
   std::vector<Follower> followers_;  // of each that was loaded, by its id
   int last_ = -1;                    // the id of the one that ran last
   // Memory that grows to the largest call so far, so that the token loop allocates nothing.

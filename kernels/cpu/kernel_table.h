@@ -99,6 +99,51 @@ struct Int8Functions {
   bool tiles = false;
 };
 
+// Rows of activations rounded to bf16 and filled up with zeros to whole cache lines: either as
+// fp32, row after row, or as bf16 in tiles like those of QuantisedRows.
+struct Bf16Rows {
+  std::byte* data = nullptr;
+  int64_t stride = 0;  // bytes of a row
+  bool tiles = false;
+
+  // Values of a row, counting what it is filled up with.
+  [[gnu::always_inline]] int64_t padded() const { return stride / (tiles ? 2 : 4); }
+  // These rows from `row` on: in tiles, a multiple of 16, or one row alone.
+  [[gnu::always_inline]] Bf16Rows from(int64_t row) const {
+    constexpr int kRows = QuantisedRows::kTileRows;
+    const int64_t in_tiles = row / kRows * kRows * stride + row % kRows * QuantisedRows::kLine;
+    return {data + (tiles ? in_tiles : row * stride), stride, tiles};
+  }
+  // In tiles: value `i` of the first row.
+  [[gnu::always_inline]] std::byte* tile_at(int64_t i) const {
+    constexpr int kValues = QuantisedRows::kLine / 2;
+    return data + i / kValues * QuantisedRows::kLine * QuantisedRows::kTileRows + i % kValues * 2;
+  }
+};
+
+// out[r][n] ← epilogue(x·W + bias) for `rows` rounded rows and `outputs` outputs of a bf16 matrix
+// in panels, from an output on that is a multiple of 16. Gives the same bits on every instruction
+// set, as Ops::linear describes them, but for the activations.
+struct Bf16Block {
+  Bf16Rows x;
+  const uint16_t* weights = nullptr;  // of the first panel; see pair_packing.h
+  const float* bias = nullptr;        // null: none
+  Rows out;
+  int rows = 0;
+  int outputs = 0;
+  int steps = 0;  // pairs of inputs
+  Epilogue epilogue = Epilogue::kStore;
+  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch(), on a cache line
+};
+
+struct Bf16Functions {
+  // One row of n values.
+  void (*round_row)(const float* x, int n, const Bf16Rows& out);
+  void (*linear)(const Bf16Block& block);
+  // Whether `linear` takes rows in tiles too.
+  bool tiles = false;
+};
+
 // Attention merges the softmaxes of as many keys at a time, counted from position 0 on.
 inline constexpr int kKeyBlock = 128;
 // At most this many queries may share an AttentionBlock.
@@ -181,6 +226,7 @@ struct KernelTable {
   // A head of n values for a cache of kI8 (ops.h): n int8, and their scale behind them.
   void (*to_i8)(const float* x, int n, int8_t* out);
   Int8Functions int8;
+  Bf16Functions bf16;
   // `attention` for at most kFewQueries queries in two steps: one block of keys into block.parts,
   // in any order, by any thread; and all of the parts into block.out. Null: there is no such split.
   void (*attention_part)(const AttentionBlock& block, int index) = nullptr;

@@ -9,6 +9,7 @@
 #include "kernels/host_storage.h"
 #include "kernels/op_checks.h"
 #include "kernels/packing.h"
+#include "kernels/pair_packing.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -289,6 +290,9 @@ class DeviceOps : public Ops {
 
   void load_pieces(const HostTensor& weight, const HostTensor* bias, int first_output,
                    DeviceLinear& result) {
+    if (weight.in_pairs()) {
+      return load_pieces(UnpackedPairs(weight).tensor(), bias, first_output, result);
+    }
     if (weight.layout == Layout::kPanels) {
       return load_pieces(UnpackedInt8(weight).tensor(), bias, first_output, result);
     }

@@ -194,6 +194,29 @@ void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilo
   }
 }
 
+void linear_bf16(const View& x, const View& weight, const View& bias, Epilogue epilogue,
+                 const View& out) {
+  constexpr int kBlock = 32;
+  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const F32Rows weights(weight);
+  std::vector<float> input(x.cols);
+  for (int r = 0; r < x.rows; ++r) {
+    for (int k = 0; k < x.cols; ++k) input[k] = bf16_to_f32(f32_to_bf16(x.get(r, k)));
+    for (int n = 0; n < weight.rows; ++n) {
+      const float* factors = weights.row(n);
+      float y = 0;
+      for (int first = 0; first < x.cols; first += kBlock) {
+        const int end = std::min(first + kBlock, x.cols);
+        float sums[2] = {0, 0};
+        for (int k = first; k < end; ++k) sums[k % 2] += input[k] * factors[k];
+        y += sums[0] + sums[1];
+      }
+      if (bias.data) y += bias.get(0, n);
+      out.set(r, n, static_cast<float>(apply(epilogue, y, reads ? out.get(r, n) : 0)));
+    }
+  }
+}
+
 void layer_norm(const View& x, const View& weight, const View& bias, float epsilon,
                 const View& out) {
   for (int r = 0; r < x.rows; ++r) {

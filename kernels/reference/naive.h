@@ -34,6 +34,9 @@ struct QuantisedViews {
 };
 void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilogue epilogue,
             const View& out);
+// A weight of bf16 in panels, here in rows of fp32.
+void linear_bf16(const View& x, const View& weight, const View& bias, Epilogue epilogue,
+                 const View& out);
 void layer_norm(const View& x, const View& weight, const View& bias, float epsilon,
                 const View& out);
 void rms_norm(const View& x, const View& weight, float epsilon, const View& out);

@@ -4,6 +4,7 @@
 
 #include "kernels/op_checks.h"
 #include "kernels/packing.h"
+#include "kernels/pair_packing.h"
 #include "kernels/reference/naive.h"
 
 namespace ocelli::kernels {
@@ -15,10 +16,13 @@ using reference::View;
 class ReferenceLinear : public LinearWeights {
  public:
   ReferenceLinear(const LinearSource& source, int output_count)
-      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count) {
+      : LinearWeights(static_cast<int>(source.weights[0].shape[1]), output_count),
+        rounds_(source.weights[0].in_pairs()) {
     for (const HostTensor& weight : source.weights) {
       if (weight.quantised()) {
         append_quantised(weight);
+      } else if (weight.in_pairs()) {
+        append(UnpackedPairs(weight).tensor(), weight_);
       } else {
         append(weight, weight_);
       }
@@ -28,7 +32,9 @@ class ReferenceLinear : public LinearWeights {
 
   void run(const View& x, Epilogue epilogue, const View& out) const {
     const View bias = bias_.empty() ? View{} : view(bias_, 1, outputs);
-    if (scales_.empty()) {
+    if (rounds_) {
+      reference::linear_bf16(x, view(weight_, outputs, inputs), bias, epilogue, out);
+    } else if (scales_.empty()) {
       reference::linear(x, view(weight_, outputs, inputs), bias, epilogue, out);
     } else {
       auto* values = const_cast<std::byte*>(values_.data());
@@ -57,6 +63,7 @@ class ReferenceLinear : public LinearWeights {
     return {data, DType::kF32, rows, cols, cols};
   }
 
+  bool rounds_;  // bf16 in panels: x is rounded
   std::vector<float> weight_;
   std::vector<std::byte> values_;  // of a quantised weight
   std::vector<float> scales_;      // likewise

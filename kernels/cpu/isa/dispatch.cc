@@ -25,6 +25,10 @@ const std::vector<const KernelTable*>& supported_tables() {
         table.int8.linear = linear_int8_amx;
         table.int8.tiles = true;
         if (bf16_works()) table.attention_reduced = attention_amx;
+        if (amx_has_bf16()) {
+          table.bf16.linear = linear_bf16_amx;
+          table.bf16.tiles = true;
+        }
         return table;
       }();
       if (amx_works()) found.push_back(&amx);

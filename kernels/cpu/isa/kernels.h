@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/attention_tiles.h"
+#include "kernels/cpu/isa/bf16_kernels.h"
 #include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/kernel_table.h"
@@ -244,6 +245,7 @@ struct Kernels {
   // The table of this instruction set; its int8 kernels are compiled apart (int8_kernels.h).
   static constexpr KernelTable table(const Int8Functions& int8) {
     using Attention = AttentionKernels<Vec>;
+    using Bf16 = Bf16Kernels<Vec>;
     return {Vec::kName,
             linear,
             attention<Vec>,
@@ -255,6 +257,7 @@ struct Kernels {
             to_f16,
             Quantiser<Vec>::head,
             int8,
+            {Bf16::round_row, Bf16::linear},
             Attention::part,
             Attention::finish_parts,
             first_largest};

@@ -32,8 +32,7 @@ int64_t avx2_f32_loop(int64_t rounds);
 int64_t avx2_int8_loop(int64_t rounds);
 int64_t avx512_f32_loop(int64_t rounds);
 int64_t avx512_int8_loop(int64_t rounds);  // VNNI
-int64_t avx512_bf16_loop(int64_t rounds);
-int64_t amx_int8_loop(int64_t rounds);  // once amx_works()
+int64_t amx_int8_loop(int64_t rounds);     // once amx_works()
 int64_t amx_bf16_loop(int64_t rounds);
 
 }  // namespace ocelli::kernels::cpu

@@ -47,19 +47,4 @@ int64_t avx512_int8_loop(int64_t rounds) {
   return rounds * kChains * 64 * 2;
 }
 
-int64_t avx512_bf16_loop(int64_t rounds) {
-  // Numbers near 1 in either half of each word.
-  const __m512i near_one = _mm512_or_si512(
-      _mm512_and_si512(irregular(5), _mm512_set1_epi32(0x007f007f)), _mm512_set1_epi32(0x3f803f80));
-  const __m512bh a = (__m512bh)near_one;
-  __m512 sums[kChains];
-  for (__m512& sum : sums) sum = _mm512_setzero_ps();
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (__m512& sum : sums) sum = _mm512_dpbf16_ps(sum, a, a);
-  }
-  for (__m512& sum : sums) asm volatile("" : : "v"(sum));
-  return rounds * kChains * 32 * 2;
-}
-
 }  // namespace ocelli::kernels::cpu

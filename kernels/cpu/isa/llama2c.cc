@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/isa/bf16_kernels.h"
 #include "kernels/cpu/isa/int8_portable.h"
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/tables.h"
@@ -182,6 +183,7 @@ void to_f16(const float* x, int n, uint16_t* out) {
   for (int i = 0; i < n; ++i) out[i] = f32_to_f16(x[i]);
 }
 
+using Bf16Products = Bf16Kernels<VecPortable>;
 using Int8Products = Int8Kernels<Int8Portable, Finish>;
 
 }  // namespace
@@ -196,6 +198,7 @@ constinit const KernelTable kLlama2cTable = {"llama2c",
                                              to_f32,
                                              to_f16,
                                              Quantiser<VecPortable>::head,
-                                             {Int8Products::quantise_row, Int8Products::linear}};
+                                             {Int8Products::quantise_row, Int8Products::linear},
+                                             {Bf16Products::round_row, Bf16Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

@@ -19,6 +19,8 @@ void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& 
 void linear_int8_avx512(const Int8Block& block);
 // For a processor and a system that amx_works(); attention_amx also wants bf16_works().
 void linear_int8_amx(const Int8Block& block);
+// Likewise, and amx_has_bf16().
+void linear_bf16_amx(const Bf16Block& block);
 
 void attention_amx(const AttentionBlock& block);
 
@@ -26,5 +28,7 @@ void attention_amx(const AttentionBlock& block);
 bool amx_works();
 // Whether the processor has bf16 too, in AMX and in AVX-512.
 bool bf16_works();
+// Whether AMX, where there is one, multiplies bf16.
+bool amx_has_bf16();
 
 }  // namespace ocelli::kernels::cpu

@@ -5,17 +5,21 @@
 
 #include <cstring>
 
+#include "kernels/cpu/isa/flush.h"
 #include "kernels/cpu/isa/half.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
 
 struct VecAvx2 {
+  using FlushDenormals = FlushDenormalsX86;
   using V = __m256;
   static constexpr const char* kName = "avx2";
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 3;
   static constexpr int kTileOutputs = 4;
+  static constexpr int kPairRows = 6;
+  static constexpr int kFewPairRows = 2;
   static constexpr int kValueRows = 4;
   static constexpr int kValueVectors = 3;
 
@@ -26,6 +30,12 @@ struct VecAvx2 {
   static V load(const Half* p) { return widen_half(_mm_loadu_si128((const __m128i*)p)); }
   static V load(const Brain* p) { return widen_brain(_mm_loadu_si128((const __m128i*)p)); }
   static V load(const Int8* p) { return widen_int8(_mm_loadl_epi64((const __m128i*)p)); }
+  // Lanes that stand side by side in pairs of bf16.
+  static void load_pairs(const uint16_t* p, V& even, V& odd) {
+    const __m256i both = _mm256_loadu_si256((const __m256i*)p);
+    even = (V)_mm256_slli_epi32(both, 16);
+    odd = (V)_mm256_and_si256(both, _mm256_set1_epi32(INT32_MIN >> 15));
+  }
   static V load_partial(const float* p, int n) { return _mm256_maskload_ps(p, mask(n)); }
   static V load_partial(const Half* p, int n) { return widen_half(partial_16(p, n)); }
   static V load_partial(const Brain* p, int n) { return widen_brain(partial_16(p, n)); }

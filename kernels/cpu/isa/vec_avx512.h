@@ -3,17 +3,21 @@
 
 #include <immintrin.h>
 
+#include "kernels/cpu/isa/flush.h"
 #include "kernels/cpu/isa/half.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
 
 struct VecAvx512 {
+  using FlushDenormals = FlushDenormalsX86;
   using V = __m512;
   static constexpr const char* kName = "avx512";
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 4;
   static constexpr int kTileOutputs = 6;
+  static constexpr int kPairRows = 12;
+  static constexpr int kFewPairRows = 4;
   static constexpr int kValueRows = 8;
   static constexpr int kValueVectors = 3;
 
@@ -24,6 +28,12 @@ struct VecAvx512 {
   static V load(const Half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
   static V load(const Brain* p) { return widen_brain(_mm256_loadu_si256((const __m256i*)p)); }
   static V load(const Int8* p) { return widen_int8(_mm_loadu_si128((const __m128i*)p)); }
+  // Lanes that stand side by side in pairs of bf16.
+  static void load_pairs(const uint16_t* p, V& even, V& odd) {
+    const __m512i both = _mm512_loadu_si512(p);
+    even = (V)_mm512_slli_epi32(both, 16);
+    odd = (V)_mm512_and_si512(both, _mm512_set1_epi32(INT32_MIN >> 15));
+  }
   static V load_partial(const float* p, int n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static V load_partial(const Half* p, int n) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(n), p));

@@ -13,10 +13,13 @@ namespace {
 
 struct VecPortable {
   typedef float V __attribute__((vector_size(16)));
+  struct FlushDenormals {};  // not offered by C++
   static constexpr const char* kName = "scalar";
   static constexpr int kLanes = 4;
   static constexpr int kTileRows = 2;
   static constexpr int kTileOutputs = 4;
+  static constexpr int kPairRows = 4;
+  static constexpr int kFewPairRows = 1;
   static constexpr int kValueRows = 4;
   static constexpr int kValueVectors = 2;
 
@@ -47,6 +50,14 @@ struct VecPortable {
     return load_partial(p, kLanes);
   }
 
+  // Lanes that stand side by side in pairs of bf16.
+  static void load_pairs(const uint16_t* p, V& even, V& odd) {
+    typedef uint32_t Bits __attribute__((vector_size(16)));
+    Bits both;
+    std::memcpy(&both, p, sizeof both);
+    even = (V)(both << 16);
+    odd = (V)(both & 0xFFFF0000U);
+  }
   static void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
   static void store_partial(float* p, V v, int n) {
     for (int i = 0; i < n; ++i) p[i] = v[i];

@@ -42,12 +42,9 @@ std::vector<int64_t> stored_shape(const PairShape& shape) {
 
 // Adds a matrix to the text of the entry, which is empty before the first.
 void add_pairs_entry(const HostTensor& matrix, std::string& text) {
-  if (text.empty()) {
-    text = "{";
-  } else {
-    text.back() = ',';
-  }
-  text += fmt::format("{}: {}}}", json(matrix.name).dump(), json(matrix.shape).dump());
+  if (!text.empty()) text.pop_back();
+  text += fmt::format("{}{}: {}}}", text.empty() ? "{" : ", ", json(matrix.name).dump(),
+                      json(matrix.shape).dump());
 }
 
 }  // namespace
@@ -64,10 +61,11 @@ void take_pairs(SafetensorsContents& contents, const std::string& where) {
     const auto found = by_name.find(name);
     if (found == by_name.end()) fail("{}: has no tensor \"{}\"", where, printable(name, 200));
     HostTensor& tensor = *found->second;
-    HostTensor matrix = {.name = name, .dtype = DType::kBF16};
-    matrix.shape = parse_shape(name, value, where);
-    matrix.data = tensor.data;
-    matrix.layout = Layout::kPanels;
+    HostTensor matrix = {.name = name,
+                         .dtype = DType::kBF16,
+                         .shape = parse_shape(name, value, where),
+                         .data = tensor.data,
+                         .layout = Layout::kPanels};
     const std::vector<int64_t> wanted = stored_shape(matrix.pair_shape());
     if (tensor.quantised() || tensor.dtype != DType::kBF16 || tensor.shape != wanted) {
       fail("{}: the tensor \"{}\" is {} {}, wanted bf16 {}", where, printable(name, 200),

@@ -46,6 +46,9 @@ void run_quantize(QuantizeOptions& options) {
   options.settings.group = options.group == "row" ? 0 : std::stoi(options.group);
   options.settings.bf16 = options.weights == "bf16";
   options.settings.head = options.head == "f16" ? HeadFormat::kF16 : HeadFormat::kInt8;
+  if (options.settings.bf16 && options.group != "row") {
+    throw UsageError("--group is for --weights int8: bf16 has no scales to share");
+  }
   if (options.settings.bf16 && options.head == "int8") {
     throw UsageError(
         "--head int8 is for --weights int8: under bf16 the last matrix is bf16 or f16");

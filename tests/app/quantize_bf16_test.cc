@@ -48,10 +48,12 @@ TEST(QuantizeBf16, WritesTheSameBytesWhateverTheThreads) {
   EXPECT_EQ(files[0], files[1]);
 }
 
-TEST(QuantizeBf16, AHeadOfInt8IsUsage) {
-  const Finished run = run_ocelli("quantize --weights bf16 --head int8 " + demo() + " /tmp/never");
-  EXPECT_EQ(run.code, 2);
-  EXPECT_NE(run.err.find("--head"), std::string::npos) << run.err;
+TEST(QuantizeBf16, WhatBelongsToInt8IsUsage) {
+  for (const std::string wrong : {"--head int8", "--group 64"}) {
+    const Finished run = run_ocelli("quantize --weights bf16 " + wrong + " " + demo() + " never");
+    EXPECT_EQ(run.code, 2);
+    EXPECT_NE(run.err.find(wrong.substr(0, 6)), std::string::npos) << run.err;
+  }
 }
 
 TEST(QuantizeBf16, TheCacheAndMemoryAnswerAlike) {

@@ -23,7 +23,7 @@ class File {
     const auto stored = store(random.matrix(21, 13), DType::kF32);
     LinearSource source;
     source.weights = {stored->tensor()};
-    source.weights[0].name = "w";
+    source.weights[0].name = std::string("w");
     const PairStack stack(source, pool);
     const HostTensor& matrix = stack.weights()[0];
     values.resize(21 * 13);

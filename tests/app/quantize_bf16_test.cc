@@ -39,10 +39,8 @@ TEST(QuantizeBf16, WritesTheSameBytesWhateverTheThreads) {
   std::string files[2];
   for (int i = 0; i < 2; ++i) {
     const std::string packed = (folder.path() / std::to_string(i)).string();
-    EXPECT_EQ(run_ocelli(fmt::format("quantize -q --weights bf16 --head f16 --threads {} {} {}",
-                                     1 + 2 * i, demo(), packed))
-                  .code,
-              0);
+    const std::string settings = "--weights bf16 --head f16 --threads " + std::to_string(1 + 2 * i);
+    EXPECT_EQ(run_ocelli("quantize -q " + settings + " " + demo() + " " + packed).code, 0);
     files[i] = read_file(packed);
   }
   EXPECT_EQ(files[0], files[1]);

@@ -120,6 +120,7 @@ void add_caption(CLI::App& program) {
   add_run_options(*command, *options);
   options->model.add_to(*command);
   options->model.add_system_to(*command);
+  options->model.add_row_cache_to(*command);
   options->sampling.add_to(*command);
   command->get_option("--max-tokens")
       ->description("Longest caption (default: 256, or what the context leaves)");

@@ -72,10 +72,24 @@ void ModelOptions::add_tokenizer_to(CLI::App& command) {
                      "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
 }
 
+void ModelOptions::add_row_cache_to(CLI::App& command) {
+  CLI::Option* cache = command.add_option(
+      "--cache", row_cache,
+      "Keep what the vision tower made of pictures in this folder: none is encoded twice");
+  command
+      .add_option("--cache-size", row_cache_bytes,
+                  "What the folder may take; what was not used for longest goes (default: 10GB)")
+      ->needs(cache)
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::PositiveNumber);
+  cache->excludes(command.get_option("--check"));
+}
+
 std::filesystem::path ModelOptions::prepare() {
   const char* isa = std::getenv("OCELLI_ISA");
   if (isa && pipeline.backend.isa.empty()) pipeline.backend.isa = isa;
   pipeline.trace = !trace.empty();
+  if (!row_cache.empty()) pipeline.row_cache = {row_cache, row_cache_bytes, quiet};
   // Who computes as llama2.c does wants nothing rounded that it does not round.
   if (pipeline.backend.isa == "llama2c" && !kv.chosen) kv.chosen = kernels::DType::kF32;
   pipeline.kv_dtype = kv.get();
@@ -114,6 +128,7 @@ std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& 
 
 void ModelOptions::finish(const Pipeline& opened) const {
   if (!trace.empty()) opened.save_trace(trace);
+  if (!quiet && opened.row_cache()) note(opened.row_cache()->summary());
 }
 
 void InputOptions::add_to(CLI::App& command) {

@@ -80,6 +80,9 @@ void add_output_options(CLI::App& command, CaptionOptions& options) {
       ->capture_default_str();
   command.add_option("--prefix", outputs.prefix, "Text before every caption that is written");
   command.add_option("--suffix", outputs.suffix, "Text behind it");
+  command.add_option("--report", options.report,
+                     "Write a page to look at (HTML): every picture, small, with its caption and "
+                     "confidence; pictures that have captions are on it, too");
 }
 
 void add_run_options(CLI::App& command, CaptionOptions& options) {

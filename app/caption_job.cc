@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "app/caption_journal.h"
+#include "app/caption_report.h"
 #include "app/caption_run.h"
 #include "app/caption_settings.h"
 #include "app/caption_share.h"
@@ -68,7 +69,8 @@ Plan make_plan(CaptionOptions& options) {
                        all));
     }
   }
-  if (std::ranges::none_of(plan.outputs.formats, is_table)) {
+  // On a report are all pictures: those that have captions are taken from the journal.
+  if (std::ranges::none_of(plan.outputs.formats, is_table) && options.report.empty()) {
     plan.skipped = std::erase_if(plan.inputs.pictures, [&](const CaptionInput& picture) {
       return !sidecars.wanted(picture);
     });
@@ -216,6 +218,9 @@ class Job {
         sidecars_(plan_.outputs, plan_.inputs.pictures),
         tables_(plan_tables(plan_.outputs, plan_.inputs)) {
     if (plan_.shard) name_shares(tables_, *plan_.shard);
+    if (plan_.shard && !options.report.empty()) {
+      options.report = part_path(options.report, *plan_.shard);
+    }
   }
 
   void run() {
@@ -237,11 +242,12 @@ class Job {
     open_journal(journal);
     Pipeline pipeline = options_.model.load(std::move(opened), batch);
     CaptionRun captions(pipeline, settings, hash, journal);
-    std::vector<TableWriter> writers =
-        make_writers([&](size_t index) { return record_of(index, captions, journal); });
+    const RecordOf records = [&](size_t i) { return record_of(i, captions, journal); };
+    std::vector<TableWriter> writers = make_writers(records);
     const bool whole = caption(captions, writers);
     finish_tables(whole, writers);
     options_.model.finish(pipeline);
+    show_report(settings, records);
     finish(whole);
   }
 
@@ -260,6 +266,7 @@ class Job {
   void require_places() const {
     for (const CaptionTable& table : tables_) require_writable(table.path);
     if (!plan_.journal.empty()) require_writable(plan_.journal);
+    if (!options_.report.empty()) require_writable(options_.report);
     sidecars_.prepare(plan_.inputs.pictures);
   }
 
@@ -309,6 +316,21 @@ class Job {
     CaptionRecord record = journal.read(captions.place(index));
     record.path = plan_.inputs.pictures[index].path;
     return record;
+  }
+
+  void show_report(const CaptionSettings& settings, const RecordOf& records) const {
+    if (options_.report.empty()) return;
+    ReportOptions report;
+    report.folder = plan_.inputs.folder;
+    report.prompt = settings.prompt;
+    report.decode = settings.decode;
+    report.threads = feed_thread_count(options_.model);
+    if (const size_t rest = plan_.inputs.pictures.size() - tally_.done(); rest > 0) {
+      report.note = fmt::format(
+          "{} more pictures are to be captioned: the same command goes on from here", rest);
+    }
+    write_report(options_.report, report, plan_.inputs.pictures, records);
+    say(options_.report + ": a page to look at");
   }
 
   std::vector<TableWriter> make_writers(const RecordOf& records) const {

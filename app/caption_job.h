@@ -26,6 +26,7 @@ struct CaptionOptions {
   std::optional<uint64_t> max_memory;  // bytes
   std::string journal;                 // empty: beside the outputs
   std::string shard;                   // as parse_shard() reads it; empty: the run is not split
+  std::string report;  // a page to look at; empty: none
   bool retry_errors = false;
   bool dry_run = false;
   double log_seconds = 60;  // between lines of progress where there is no terminal; 0: none

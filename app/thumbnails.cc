@@ -20,7 +20,7 @@ FeedOptions feed_options(const vision::DecodeOptions& decode, int threads) {
   options.decode = decode;
   options.threads = threads;
   options.ahead = 4 * static_cast<size_t>(threads);
-  options.wanted = [](const host::Sha256Digest&) { return true; };
+  options.wanted = [](size_t, const host::Sha256Digest&) { return true; };
   options.preprocess = shrunk;
   return options;
 }

@@ -22,8 +22,11 @@ constexpr int64_t kInt8TaskRowBytes = 1'300'000;
 constexpr int kInt8TaskWeights = 16'000;
 // Fewer rows go faster one by one than in tiles.
 constexpr int kFewestTiledRows = 8;
-// A task in tiles: all rows, and weights that stay in L2 while they pass.
-constexpr int64_t kTiledTaskWeights = 650'000;
+// A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
+// a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
+constexpr int64_t kTiledRowBytes = 900'000;
+constexpr int kTiledInputs = 2560;
+constexpr int kMostTiledPanels = 16;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
@@ -308,10 +311,12 @@ QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) 
 LinearEngine::TaskShape LinearEngine::task_shape(const QuantisedRows& x, int rows,
                                                  const PanelShape& shape) const {
   if (x.tiles) {
-    const auto fitting = static_cast<int>(kTiledTaskWeights / shape.panel_bytes());
-    const int even = ceil_div(shape.panels(), pool_.size() * kTasksPerThread);
+    const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
+    const int blocks = ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs));
+    const int even = ceil_div(shape.panels() * blocks, pool_.size() * kTasksPerThread);
     // In pairs, as the kernel takes them.
-    return {rows, std::max(2, round_up(std::min(fitting, even), 2))};
+    return {round_up(ceil_div(rows, blocks), kQuantisedRowBlock),
+            std::max(2, round_up(std::min(kMostTiledPanels, even), 2))};
   }
   const int fitting = std::clamp(static_cast<int>(kInt8TaskRowBytes / shape.inputs),
                                  2 * kInt8RowBlock, kInt8TaskRows);
@@ -328,7 +333,8 @@ void LinearEngine::each_rectangle(const QuantisedRows& x, int rows, const PanelS
                                   const Body& body) {
   const TaskShape tasks = task_shape(x, rows, shape);
   const int ranges = ceil_div(shape.panels(), tasks.panels);
-  const int64_t scratch_bytes = x.tiles ? tiled_scratch(tasks.panels * kPanelOutputs) : 0;
+  const int64_t scratch_bytes =
+      x.tiles ? tiled_scratch(tasks.rows, tasks.panels * kPanelOutputs) : 0;
   std::byte* scratch = scratch_.room_for(scratch_bytes * pool_.size());
   const int outputs = tasks.panels * kPanelOutputs;
   const auto task = [&](int index, int thread) {

@@ -68,10 +68,10 @@ struct QuantisedRows {
 // `values` may be read up to a multiple of this many rows: what stands there is not used.
 inline constexpr int kQuantisedRowBlock = 32;
 
-// In tiles: bytes of scratch for a block of so many outputs.
-inline constexpr int kTiledRows = 256;
-inline constexpr int64_t tiled_scratch(int outputs) {
-  return int64_t{kTiledRows} * ((outputs + 31) / 32 * 32) * int64_t{sizeof(int32_t)};
+// In tiles: bytes of scratch for a block of so many rows and outputs.
+inline constexpr int64_t tiled_scratch(int rows, int outputs) {
+  constexpr int64_t kSums = int64_t{32} * 32 * int64_t{sizeof(int32_t)};
+  return (2 + int64_t{(rows + 31) / 32} * ((outputs + 31) / 32)) * kSums;
 }
 
 // out[r][n] ← epilogue(x·W + bias) for `rows` quantised rows and `outputs` outputs of a packed

@@ -33,6 +33,7 @@ struct BenchOptions {
   std::string model;
   std::string preset;
   std::string weights = "int8";
+  int factor_group = 128;
   std::string images;
   int context = 0;  // 0: not given
   std::optional<int> buffer_mb;
@@ -69,9 +70,9 @@ Subject open_subject(const BenchOptions& options) {
       static_cast<WeightFormat>(std::ranges::find(names, options.weights) - names.begin());
   subject.name = options.preset;
   subject.config = preset_config(options.preset);
-  subject.random = std::make_unique<RandomWeights>(subject.config, format);
+  subject.random = std::make_unique<RandomWeights>(subject.config, format, options.factor_group);
   subject.bytes = subject.random->bytes();
-  subject.quantised = format == WeightFormat::kInt8 || format == WeightFormat::kQ8;
+  subject.quantised = format >= WeightFormat::kInt8;
   return subject;
 }
 
@@ -257,6 +258,12 @@ void add_subject_options(CLI::App& command, BenchOptions& options) {
                             ->excludes(model);
   command.add_option("--weights", options.weights, "How a preset's weights are stored")
       ->check(CLI::IsMember(weight_format_names()))
+      ->capture_default_str()
+      ->needs(preset);
+  command
+      .add_option("--group", options.factor_group,
+                  "Weights that share a factor under --weights int4")
+      ->check(CLI::IsMember({32, 64, 128}))
       ->capture_default_str()
       ->needs(preset);
   command

@@ -57,11 +57,13 @@ std::string model_identity(const fs::path& path, const OpenedModel& model, int t
 std::string settings_hash(const CaptionSettings& settings, const ModelOptions& options) {
   const AnswerOptions& answer = settings.answer;
   const llm::SamplerOptions& sampler = answer.sampler;
+  const std::optional<PackSettings>& pack = options.pipeline.pack;
   const nlohmann::json object = {{"version", 1},
                                  {"model", settings.model},
                                  {"backend", options.pipeline.backend.name},
                                  {"kv", options.kv.name()},
-                                 {"int8", options.pipeline.pack.has_value()},
+                                 {"int8", pack.has_value() && pack->factor_group == 0},
+                                 {"int4", pack.has_value() && pack->factor_group > 0},
                                  {"system", options.pipeline.system},
                                  {"prompt", settings.prompt},
                                  {"begin_with", answer.begin_with},

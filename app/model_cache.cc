@@ -45,8 +45,9 @@ std::vector<fs::path> files_of(const fs::path& path) {
 
 // What the packed form depends on.
 std::string key_of(const fs::path& path, const PackSettings& settings) {
-  std::string key = fmt::format("format {}, int8, group {}, head {}\n", kernels::kPackedFormat,
-                                settings.group, static_cast<int>(settings.head));
+  std::string key = fmt::format("format {}, {}, group {}, {}, head {}\n", kernels::kPackedFormat,
+                                weights_name(settings), settings.group, settings.factor_group,
+                                head_name(settings.head));
   std::vector<fs::path> files = files_of(path);
   if (settings.tokenizer) files.push_back(fs::canonical(*settings.tokenizer));
   for (const fs::path& file : files) {
@@ -124,8 +125,9 @@ std::optional<fs::path> cached_model(const fs::path& path, const CacheOptions& o
   if (is_sound(cached)) return cached;
   const OpenedModel model = open_model(path);
   if (!options.quiet) {
-    note(fmt::format("packing {} to int8, once, into {} (--no-cache: into memory)",
-                     host::printable(path.string(), 200), cached.string()));
+    note(fmt::format("packing {} to {}, once, into {} (--no-cache: into memory)",
+                     host::printable(path.string(), 200), weights_name(options.settings),
+                     cached.string()));
   }
   try {
     fs::create_directories(directory);

@@ -51,11 +51,12 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 1024));
   command
       .add_option("--weights", weights,
-                  "file: as the model's files have them; int8: packed on first use")
-      ->check(CLI::IsMember({"file", "int8"}))
+                  "file: as the model's files have them; int8, int4: packed on first use")
+      ->check(CLI::IsMember({"file", "int8", "int4"}))
       ->capture_default_str();
-  command.add_flag("--no-cache", no_cache,
-                   "Under --weights int8: pack into memory, not into $XDG_CACHE_HOME/ocelli");
+  command.add_flag(
+      "--no-cache", no_cache,
+      "Under --weights int8 or int4: pack into memory, not into $XDG_CACHE_HOME/ocelli");
   kv.add_to(command);
   command.add_flag("--check", pipeline.check,
                    "Compare every operation with the reference backend (slow)");
@@ -94,7 +95,7 @@ std::filesystem::path ModelOptions::prepare() {
   if (pipeline.backend.isa == "llama2c" && !kv.chosen) kv.chosen = kernels::DType::kF32;
   pipeline.kv_dtype = kv.get();
   const std::filesystem::path path = find_model(model, bundled);
-  return weights == "int8" ? choose_weights(path) : path;
+  return weights == "file" ? path : choose_weights(path);
 }
 
 Pipeline ModelOptions::open(int sequences) {
@@ -121,6 +122,7 @@ Pipeline ModelOptions::load(OpenedModel opened, int sequences) {
 
 std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& path) {
   pipeline.pack.emplace();
+  if (weights == "int4") pipeline.pack->factor_group = kUsualFactorGroup;
   pipeline.pack->tokenizer = pipeline.tokenizer;
   if (no_cache || open_model(path).packed()) return path;
   return cached_model(path, {*pipeline.pack, pipeline.backend.threads, quiet}).value_or(path);

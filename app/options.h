@@ -50,14 +50,14 @@ struct ModelOptions {
   // The same for what open_model() has read from prepare()'s path, its memory having been seen to.
   Pipeline load(OpenedModel opened, int sequences);
   // Sets what of `pipeline` the other options decide, and returns what open() loads: under
-  // --weights int8 the packed form, made now where there is none yet.
+  // --weights int8 or int4 the packed form, made now where there is none yet.
   std::filesystem::path prepare();
   // Writes the trace, when one was asked for, and says what the cache was good for.
   void finish(const Pipeline& pipeline) const;
 
  private:
-  // What is loaded for the model at `path` under --weights int8: its packed form, in a file or in
-  // memory.
+  // What is loaded for the model at `path` under --weights int8 or int4: its packed form, in a file
+  // or in memory.
   std::filesystem::path choose_weights(const std::filesystem::path& path);
 };
 

@@ -1,4 +1,4 @@
-// Models made int8: into a packed file (docs/weight-format.md), or in memory for one run.
+// Models made int8 or int4: into a packed file (docs/weight-format.md), or in memory for one run.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +15,25 @@
 
 namespace ocelli::app {
 
-// The decoder's last matrix: int8 like the others, or in 16 bits (bf16 stays what it is).
-enum class HeadFormat { kInt8, kF16 };
+// The decoder's last matrix: int8, int4, or in 16 bits (bf16 stays what it is).
+enum class HeadFormat { kInt8, kF16, kInt4 };
+
+// Values that share a factor of int4 where nobody says how many.
+inline constexpr int kUsualFactorGroup = 64;
 
 struct PackSettings {
-  int group = 0;  // values that share a scale; 0, or where it does not divide a row: the row
+  // int8: values that share a scale; 0, or where it does not divide a row: the row.
+  int group = 0;
+  // The decoder's matrices are int4 whose factors are shared by so many values; 0: int8 too.
+  int factor_group = 0;
   HeadFormat head = HeadFormat::kInt8;
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
 };
+
+// "int8", "int4"
+const char* weights_name(const PackSettings& settings);
+// "int8", "f16", "int4"
+const char* head_name(HeadFormat head);
 
 struct PackedSizes {
   int64_t source = 0;  // bytes of the weights that the model uses

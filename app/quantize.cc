@@ -17,7 +17,7 @@ struct QuantizeOptions {
   std::string source;
   std::string target;
   std::string weights = "int8";
-  std::string group = "row";
+  std::string group;
   std::string head = "int8";
   PackSettings settings;
   int threads = 0;
@@ -42,9 +42,24 @@ void check_target(const OpenedModel& model, const QuantizeOptions& options) {
   }
 }
 
+void choose_settings(QuantizeOptions& options) {
+  PackSettings& settings = options.settings;
+  const int group = options.group.empty() || options.group == "row" ? 0 : std::stoi(options.group);
+  if (options.weights == "int4") {
+    if (options.group == "row") {
+      throw UsageError("--group row is for int8: int4's are 32, 64 or 128");
+    }
+    settings.factor_group = group > 0 ? group : kUsualFactorGroup;
+  } else {
+    settings.group = group;
+  }
+  settings.head = options.head == "int8"   ? HeadFormat::kInt8
+                  : options.head == "int4" ? HeadFormat::kInt4
+                                           : HeadFormat::kF16;
+}
+
 void run_quantize(QuantizeOptions& options) {
-  options.settings.group = options.group == "row" ? 0 : std::stoi(options.group);
-  options.settings.head = options.head == "int8" ? HeadFormat::kInt8 : HeadFormat::kF16;
+  choose_settings(options);
   const OpenedModel model = open_model(find_model(options.source));
   check_target(model, options);
   const PackedSizes sizes =
@@ -64,16 +79,18 @@ void add_quantize(CLI::App& program) {
   command->add_option("source", options->source, "Model: a directory, or a file of llama2.c")
       ->required();
   command->add_option("target", options->target, "The file to write")->required();
-  command->add_option("--weights", options->weights, "Format of the matrices")
-      ->check(CLI::IsMember({"int8"}))
+  command
+      ->add_option("--weights", options->weights,
+                   "Format of the matrices; int4: of the decoder's, the others are int8")
+      ->check(CLI::IsMember({"int8", "int4"}))
       ->capture_default_str();
   command
       ->add_option("--group", options->group,
-                   "Weights that share a scale, where it divides their row; row: all of it")
-      ->check(CLI::IsMember({"row", "32", "64", "128"}))
-      ->capture_default_str();
+                   "int8: weights that share a scale, where it divides their row (default: row, "
+                   "all of it); int4: that share a factor (default: 64)")
+      ->check(CLI::IsMember({"row", "32", "64", "128"}));
   command->add_option("--head", options->head, "Format of the decoder's last matrix")
-      ->check(CLI::IsMember({"int8", "f16"}))
+      ->check(CLI::IsMember({"int8", "int4", "f16"}))
       ->capture_default_str();
   command->add_option("--tokenizer", options->settings.tokenizer,
                       "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
@@ -84,6 +101,7 @@ void add_quantize(CLI::App& program) {
   command->footer(
       "The file holds weights, configuration and vocabulary, and goes wherever a model does:\n"
       "  ocelli quantize ~/models/tinyllava tinyllava.ocelli\n"
+      "  ocelli quantize --weights int4 ~/models/tinyllava tinyllava.int4.ocelli\n"
       "  ocelli ask -m tinyllava.ocelli photo.jpg \"What is this?\"");
   command->callback([options] { run_quantize(*options); });
 }

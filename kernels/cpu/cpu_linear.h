@@ -72,6 +72,7 @@ class LinearEngine {
   Scratch values_;
   Scratch scales_;
   Scratch corrections_;
+  Scratch sums_;
   Scratch scratch_;  // a block's, for each thread
 };
 

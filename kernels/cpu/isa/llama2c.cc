@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/isa/int4_portable.h"
 #include "kernels/cpu/isa/int8_portable.h"
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/tables.h"
@@ -183,6 +184,7 @@ void to_f16(const float* x, int n, uint16_t* out) {
 }
 
 using Int8Products = Int8Kernels<Int8Portable, Finish>;
+using Int4Products = Int4Kernels<Int4Portable, Finish>;
 
 }  // namespace
 
@@ -196,6 +198,9 @@ constinit const KernelTable kLlama2cTable = {"llama2c",
                                              to_f32,
                                              to_f16,
                                              Quantiser<VecPortable>::head,
-                                             {Int8Products::quantise_row, Int8Products::linear}};
+                                             {Int8Products::quantise_row,
+                                              Int8Products::linear,
+                                              false,
+                                              {Int4Products::linear, Int4Products::expand}}};
 
 }  // namespace ocelli::kernels::cpu

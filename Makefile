@@ -19,7 +19,7 @@ BUILD_PACKAGES = build-essential cmake ninja-build pkg-config libfmt-dev nlohman
   libcli11-dev libpcre2-dev libpng-dev libjpeg62-turbo-dev libtiff-dev libwebp-dev libexiv2-dev \
   libsentencepiece-dev nettle-dev libgtest-dev
 TEST_PACKAGES = libbenchmark-dev clang libclang-rt-14-dev clang-format clang-tidy \
-  openmpi-bin parallel slurm-wlm
+  openmpi-bin parallel slurm-wlm chromium
 
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # $(call install,PACKAGES): those that are missing; on a system without dpkg it trusts the user.

@@ -274,6 +274,7 @@ void add_ask(CLI::App& program) {
       ->needs(heatmap);
   options->model.add_to(*command);
   options->model.add_system_to(*command);
+  options->model.add_row_cache_to(*command);
   options->sampling.add_to(*command);
   options->input.add_to(*command);
   command->footer(

@@ -14,6 +14,8 @@
 #include "app/options.h"
 #include "app/terminal.h"
 #include "host/error.h"
+#include "kernels/backend.h"
+#include "kernels/profiled_ops.h"
 
 namespace ocelli::app {
 namespace {
@@ -31,9 +33,11 @@ struct BenchOptions {
   std::string model;
   std::string preset;
   std::string weights = "int8";
+  int factor_group = 128;
   std::string images;
   int context = 0;  // 0: not given
   std::optional<int> buffer_mb;
+  std::string trace;
   BenchRowsOptions rows;
   bool as_json = false;
   bool quiet = false;
@@ -66,9 +70,9 @@ Subject open_subject(const BenchOptions& options) {
       static_cast<WeightFormat>(std::ranges::find(names, options.weights) - names.begin());
   subject.name = options.preset;
   subject.config = preset_config(options.preset);
-  subject.random = std::make_unique<RandomWeights>(subject.config, format);
+  subject.random = std::make_unique<RandomWeights>(subject.config, format, options.factor_group);
   subject.bytes = subject.random->bytes();
-  subject.quantised = format == WeightFormat::kInt8 || format == WeightFormat::kQ8;
+  subject.quantised = format >= WeightFormat::kInt8;
   return subject;
 }
 
@@ -199,18 +203,28 @@ void run_rows(BenchOptions& options) {
   meter.measure();
 
   BenchReport report;
-  if (subject.file) {
+  const std::vector<std::string>& names = options.rows.names;
+  if (subject.file && (names.empty() || std::ranges::find(names, "load") != names.end())) {
     options.rows.begin("load");
     report.rows.push_back(time_load(subject, options));
-  } else {
+  }
+  if (subject.random) {
     say(fmt::format("making {:.2f} GB of random {} weights",
                     static_cast<double>(subject.bytes) / 1e9, options.weights));
   }
   const ModelWeights weights = get_weights(subject, backend.threads, options.quiet);
-  BenchModel model(subject.config, weights, shape, backend);
+  std::unique_ptr<kernels::Ops> ops = kernels::make_backend(backend);
+  kernels::ProfiledOps* profiler = nullptr;
+  if (!options.trace.empty()) {
+    auto profiled = kernels::make_profiled_ops(std::move(ops));
+    profiler = profiled.get();
+    ops = std::move(profiled);
+  }
+  BenchModel model(subject.config, weights, shape, std::move(ops));
   std::ranges::move(time_rows(model, shape, subject.config.vision.has_value(), options.rows),
                     std::back_inserter(report.rows));
   meter.measure();
+  if (profiler) profiler->save(options.trace);
   report.model = subject.name;
   report.weights = model.ops().weight_format();
   report.processor = kernels::processor_name();
@@ -247,6 +261,12 @@ void add_subject_options(CLI::App& command, BenchOptions& options) {
       ->capture_default_str()
       ->needs(preset);
   command
+      .add_option("--group", options.factor_group,
+                  "Weights that share a factor under --weights int4")
+      ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str()
+      ->needs(preset);
+  command
       .add_option("--images", options.images,
                   "Time the steps of an answer about each picture of a folder instead")
       ->excludes(preset);
@@ -269,6 +289,11 @@ void add_bench(CLI::App& program) {
   command->add_flag("--caption", options->rows.captions,
                     "Also make whole captions of 30 tokens, as many at a time as --batch says");
   command
+      ->add_option("--rows", options->rows.names,
+                   "Time these only: load, encode, connector, prefill, first_token, decode")
+      ->delimiter(',')
+      ->check(CLI::IsMember(bench_row_names()));
+  command
       ->add_option("--repeat", options->rows.repeat,
                    "Repetitions, of which the median counts (default: 5, or what fits 30 s a row)")
       ->check(CLI::Range(1, 1000));
@@ -284,6 +309,8 @@ void add_bench(CLI::App& program) {
   command->add_option("--threads", backend.threads, "Threads (default: every core)")
       ->check(CLI::Range(1, 1024));
   options->kv.add_to(*command);
+  command->add_option("--trace", options->trace,
+                      "Write a trace of every operation, for ui.perfetto.dev");
   command->add_flag("--json", options->as_json, "Print one JSON object");
   command->add_flag("-q,--quiet", options->quiet, "Print results and errors only");
   command->footer(

@@ -34,6 +34,7 @@ Arithmetic arithmetic_of(const HostTensor& weight) {
 
 std::string format_of(const HostTensor& weight) {
   if (!weight.quantised()) return kernels::name(weight.dtype);
+  if (weight.factor_group > 0) return "int4";
   return weight.group == weight.shape.back() ? "int8" : "q8_0";
 }
 

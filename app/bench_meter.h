@@ -48,7 +48,7 @@ class MeteredOps : public kernels::Ops {
   // The matrices that hold cached keys and values.
   const std::vector<kernels::Tensor>& caches() const { return caches_; }
   // How most bytes of the matrices loaded are stored: "f32", "f16", "bf16", "int8" (one scale a
-  // row) or "q8_0" (more).
+  // row), "q8_0" (more) or "int4".
   std::string weight_format() const;
 
   const char* name() const override { return inner_->name(); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "app/pipeline.h"
 #include "host/error.h"
@@ -34,10 +35,10 @@ int BenchShape::capacity() const {
 }
 
 BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
-                       const BenchShape& shape, const kernels::BackendOptions& backend)
+                       const BenchShape& shape, std::unique_ptr<kernels::Ops> ops)
     : config_(config),
       shape_(shape),
-      ops_(kernels::make_backend(backend)),
+      ops_(std::move(ops)),
       sampler_({}, config.vocab_size()),
       prompt_(shape.prompt_rows),
       tokens_(shape.most_batch) {
@@ -89,6 +90,7 @@ void BenchModel::encode() {
 }
 
 void BenchModel::connect() {
+  if (features_.rows == 0) encode();
   wait_for(connector_->forward(image_rows(features_)));
 }
 

@@ -8,7 +8,7 @@
 
 #include "app/bench_meter.h"
 #include "app/model.h"
-#include "kernels/backend.h"
+#include "kernels/ops.h"
 #include "llm/engine.h"
 #include "llm/sampler.h"
 
@@ -29,7 +29,7 @@ class BenchModel {
  public:
   // The weights' memory must outlive this.
   BenchModel(const ModelConfig& config, const ModelWeights& weights, const BenchShape& shape,
-             const kernels::BackendOptions& backend);
+             std::unique_ptr<kernels::Ops> ops);
 
   MeteredOps& ops() { return ops_; }
   // Fills every sequence's cache with random keys and values.

@@ -30,6 +30,8 @@ class RowTimer {
   RowTimer(BenchModel& model, const BenchRowsOptions& options) : model_(model), options_(options) {}
 
   void time(BenchRow row, const std::function<void()>& step) {
+    const std::vector<std::string>& names = options_.names;
+    if (!names.empty() && std::ranges::find(names, row.name) == names.end()) return;
     if (options_.begin) {
       options_.begin(row.batch > 1 ? fmt::format("{}, batch {}", row.name, row.batch) : row.name);
     }
@@ -61,6 +63,12 @@ class RowTimer {
 };
 
 }  // namespace
+
+const std::vector<std::string>& bench_row_names() {
+  static const std::vector<std::string> names = {"load",    "encode",      "connector",
+                                                 "prefill", "first_token", "decode"};
+  return names;
+}
 
 double median_seconds(const std::function<void()>& step, double warm, std::optional<int> repeat) {
   const int steps = std::max(1, static_cast<int>(std::ceil(kRepetitionSeconds / warm)));

@@ -13,6 +13,7 @@ namespace ocelli::app {
 
 struct BenchRowsOptions {
   std::vector<int> batches = {1};  // to decode
+  std::vector<std::string> names;  // of the rows that are wanted; none: all
   bool captions = false;           // time whole captions as well
   std::optional<int> repeat;       // none: kUsualRepeats, or fewer when a row takes long
   std::function<void(const std::string& row)> begin;  // called before each
@@ -26,6 +27,9 @@ inline constexpr int kCaptionTokens = 30;
 // returns the median of its repetitions in seconds. A repetition is as many steps as take a tenth
 // of a second.
 double median_seconds(const std::function<void()>& step, double warm, std::optional<int> repeat);
+
+// The names of the rows there may be, in their order.
+const std::vector<std::string>& bench_row_names();
 
 // encode, connector, prefill, first_token (those with pictures for models that see), and decode for
 // every batch; and, on request, caption for every batch: as many whole captions, at a time, timed

@@ -47,8 +47,8 @@ const std::map<std::string, const char*>& preset_texts() {
 }
 
 DType dtype_of(WeightFormat format) {
-  constexpr std::array<DType, 5> kDTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8,
-                                            DType::kI8};
+  constexpr std::array<DType, 6> kDTypes = {DType::kF32, DType::kF16, DType::kBF16,
+                                            DType::kI8,  DType::kI8,  DType::kI8};
   return kDTypes[static_cast<size_t>(format)];
 }
 
@@ -85,6 +85,18 @@ void store(float value, DType dtype, std::byte* out) {
   }
 }
 
+// Makes the factors of a matrix of int4 some of 8 … 15, and 0 where there is none.
+void put_factors(const HostTensor& matrix) {
+  const kernels::PanelShape shape = matrix.panel_shape();
+  const int64_t used = int64_t{shape.factors()} * kernels::kPanelOutputs;
+  for (int panel = 0; panel < shape.panels(); ++panel) {
+    auto* factors = const_cast<std::byte*>(matrix.data) + panel * shape.panel_bytes();
+    for (int64_t i = 0; i < int64_t{shape.factor_lines()} * kernels::kStepBytes; ++i) {
+      factors[i] = i < used ? (factors[i] & std::byte{7}) | std::byte{8} : std::byte{0};
+    }
+  }
+}
+
 }  // namespace
 
 const std::vector<std::string>& preset_names() {
@@ -102,12 +114,12 @@ ModelConfig preset_config(const std::string& name) {
 }
 
 const std::vector<std::string>& weight_format_names() {
-  static const std::vector<std::string> names = {"f32", "f16", "bf16", "int8", "q8_0"};
+  static const std::vector<std::string> names = {"f32", "f16", "bf16", "int8", "q8_0", "int4"};
   return names;
 }
 
-RandomWeights::RandomWeights(const ModelConfig& config, WeightFormat format)
-    : config_(config), format_(format) {
+RandomWeights::RandomWeights(const ModelConfig& config, WeightFormat format, int factor_group)
+    : config_(config), format_(format), factor_group_(factor_group) {
   make();
   bytes_ = taken_;
 }
@@ -163,6 +175,30 @@ LinearSource RandomWeights::linear(const std::vector<int64_t>& outputs, int64_t 
   return source;
 }
 
+LinearSource RandomWeights::layer(const std::vector<int64_t>& outputs, int64_t inputs,
+                                  bool biases) {
+  if (format_ != WeightFormat::kInt4) return linear(outputs, inputs, biases);
+  LinearSource source;
+  for (const int64_t count : outputs) {
+    HostTensor tensor = {.name = "random", .dtype = DType::kI8, .shape = {count, inputs}};
+    tensor.group = static_cast<int>(inputs);
+    tensor.layout = kernels::Layout::kPanels;
+    tensor.factor_group = factor_group_;
+    tensor.data = take(tensor.bytes(), Content::kNibbles);
+    source.weights.push_back(tensor);
+    if (memory_) int4_.push_back(tensor);
+  }
+  // One behind the other, as in a file: so they are one matrix.
+  for (HostTensor& tensor : source.weights) {
+    const int64_t bytes = tensor.panel_shape().scales() * int64_t{sizeof(float)};
+    tensor.scales = reinterpret_cast<const float*>(take(bytes, Content::kInt4Scales));
+  }
+  if (biases) {
+    for (const int64_t count : outputs) source.biases.push_back(floats({count}, Content::kSmall));
+  }
+  return source;
+}
+
 vision::SiglipWeights RandomWeights::make_siglip(const vision::SiglipConfig& config) {
   const int64_t hidden = config.hidden_size;
   const int64_t intermediate = config.intermediate_size;
@@ -195,9 +231,9 @@ llm::Phi2Weights RandomWeights::make_phi2(const llm::Phi2Config& config) {
   weights.embed_tokens = matrix(config.vocab_size, hidden);
   for (int i = 0; i < config.num_hidden_layers; ++i) {
     weights.layers.push_back({floats({hidden}, Content::kNorm), floats({hidden}, Content::kSmall),
-                              linear({hidden, config.kv_width(), config.kv_width()}, hidden, true),
-                              linear({hidden}, hidden, true), linear({intermediate}, hidden, true),
-                              linear({hidden}, intermediate, true)});
+                              layer({hidden, config.kv_width(), config.kv_width()}, hidden, true),
+                              layer({hidden}, hidden, true), layer({intermediate}, hidden, true),
+                              layer({hidden}, intermediate, true)});
   }
   weights.final_norm_weight = floats({hidden}, Content::kNorm);
   weights.final_norm_bias = floats({hidden}, Content::kSmall);
@@ -212,11 +248,11 @@ llm::Llama2Weights RandomWeights::make_llama2(const llm::Llama2Config& config) {
   weights.embed_tokens = matrix(config.vocab_size, hidden);
   for (int i = 0; i < config.num_hidden_layers; ++i) {
     weights.layers.push_back({floats({hidden}, Content::kNorm),
-                              linear({hidden, config.kv_width(), config.kv_width()}, hidden, false),
-                              linear({hidden}, hidden, false), floats({hidden}, Content::kNorm),
-                              linear({intermediate}, hidden, false),
-                              linear({intermediate}, hidden, false),
-                              linear({hidden}, intermediate, false)});
+                              layer({hidden, config.kv_width(), config.kv_width()}, hidden, false),
+                              layer({hidden}, hidden, false), floats({hidden}, Content::kNorm),
+                              layer({intermediate}, hidden, false),
+                              layer({intermediate}, hidden, false),
+                              layer({hidden}, intermediate, false)});
   }
   weights.norm = floats({hidden}, Content::kNorm);
   if (config.tie_word_embeddings) {
@@ -246,11 +282,16 @@ std::vector<std::byte> RandomWeights::pattern(Content content) const {
   const DType dtype = content == Content::kMatrix ? dtype_of(format_) : DType::kF32;
   llm::Random random(static_cast<uint64_t>(content) + 1);
   std::vector<std::byte> bytes(kPatternBytes);
+  if (content == Content::kNibbles) {
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next() >> 56);
+    return bytes;
+  }
   for (int64_t i = 0; i < kPatternBytes; i += kernels::bytes_per_element(dtype)) {
     const float uniform = 2 * static_cast<float>(random.uniform()) - 1;
     float value = kRange * uniform;
     if (content == Content::kNorm) value = 1 + 0.1F * uniform;
     if (content == Content::kScales) value = kRange / 127 * (1 + 0.5F * uniform);
+    if (content == Content::kInt4Scales) value = kRange / 88 * (1 + 0.5F * uniform);
     store(value, dtype, bytes.data() + i);
   }
   return bytes;
@@ -259,6 +300,7 @@ std::vector<std::byte> RandomWeights::pattern(Content content) const {
 ModelWeights RandomWeights::fill(host::ThreadPool& pool, const std::function<void(int64_t)>& done) {
   memory_ = std::make_unique<kernels::HostStorage>(bytes_);
   stretches_.clear();
+  int4_.clear();
   ModelWeights weights = make();
 
   std::vector<Stretch> pieces;
@@ -283,6 +325,7 @@ ModelWeights RandomWeights::fill(host::ThreadPool& pool, const std::function<voi
     const Stretch& last = pieces[first + count - 1];
     done(last.data + last.bytes - memory_->data());
   }
+  pool.parallel_for(static_cast<int>(int4_.size()), [&](int i, int) { put_factors(int4_[i]); });
   return weights;
 }
 

@@ -20,18 +20,21 @@ const std::vector<std::string>& preset_names();
 ModelConfig preset_config(const std::string& name);
 
 // Quantised formats store int8 with one scale a row (kInt8), or for every 64 values (kQ8; for 32
-// or for a row where it cannot be divided so). Norms, biases and positions are fp32 in any format.
-enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8 };
+// or for a row where it cannot be divided so). kInt4 is int4 in panels for the decoder's layers and
+// int8 for the rest, as `quantize --weights int4` makes it. Norms, biases and positions are fp32 in
+// any format.
+enum class WeightFormat { kF32, kF16, kBF16, kInt8, kQ8, kInt4 };
 
-// "f32", "f16", "bf16", "int8", "q8_0", in the order of the enumeration.
+// "f32", "f16", "bf16", "int8", "q8_0", "int4", in the order of the enumeration.
 const std::vector<std::string>& weight_format_names();
 
 // Weights of no meaning whose activations stay finite. Random, because zeros are multiplied faster
 // than data.
 class RandomWeights {
  public:
-  // Decides where everything will stand; allocates nothing yet.
-  RandomWeights(const ModelConfig& config, WeightFormat format);
+  // Decides where everything will stand; allocates nothing yet. Of int4, so many values share a
+  // factor.
+  RandomWeights(const ModelConfig& config, WeightFormat format, int factor_group);
 
   int64_t bytes() const { return bytes_; }
 
@@ -41,8 +44,8 @@ class RandomWeights {
 
  private:
   // What a stretch of memory is filled with.
-  enum class Content { kMatrix, kScales, kNorm, kSmall };
-  static constexpr int kContents = 4;
+  enum class Content { kMatrix, kScales, kNorm, kSmall, kNibbles, kInt4Scales };
+  static constexpr int kContents = 6;
   struct Stretch {
     std::byte* data;
     int64_t bytes;
@@ -56,6 +59,8 @@ class RandomWeights {
   kernels::HostTensor multiplied(int64_t outputs, int64_t inputs);
   // Stacked matrices [outputs_i, inputs], with biases or without.
   kernels::LinearSource linear(const std::vector<int64_t>& outputs, int64_t inputs, bool biases);
+  // The same for a layer of the decoder.
+  kernels::LinearSource layer(const std::vector<int64_t>& outputs, int64_t inputs, bool biases);
 
   ModelWeights make();
   vision::SiglipWeights make_siglip(const vision::SiglipConfig& config);
@@ -67,10 +72,12 @@ class RandomWeights {
 
   ModelConfig config_;
   WeightFormat format_;
+  int factor_group_;
   int64_t bytes_ = 0;
   std::unique_ptr<kernels::HostStorage> memory_;  // null while sizes are added up
   int64_t taken_ = 0;
   std::vector<Stretch> stretches_;
+  std::vector<kernels::HostTensor> int4_;
 };
 
 }  // namespace ocelli::app

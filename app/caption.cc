@@ -80,6 +80,14 @@ void add_output_options(CLI::App& command, CaptionOptions& options) {
       ->capture_default_str();
   command.add_option("--prefix", outputs.prefix, "Text before every caption that is written");
   command.add_option("--suffix", outputs.suffix, "Text behind it");
+  CLI::Option* heatmap =
+      command.add_option("--heatmap", options.heatmap.path,
+                         "Write into this folder where the model looked, over each picture (PNG)");
+  command.add_flag("--heatmap-words", options.heatmap.words, "And for each word of the caption")
+      ->needs(heatmap);
+  command.add_option("--report", options.report,
+                     "Write a page to look at (HTML): every picture, small, with its caption and "
+                     "confidence; pictures that have captions are on it, too");
 }
 
 void add_run_options(CLI::App& command, CaptionOptions& options) {
@@ -120,6 +128,7 @@ void add_caption(CLI::App& program) {
   add_run_options(*command, *options);
   options->model.add_to(*command);
   options->model.add_system_to(*command);
+  options->model.add_row_cache_to(*command);
   options->sampling.add_to(*command);
   command->get_option("--max-tokens")
       ->description("Longest caption (default: 256, or what the context leaves)");

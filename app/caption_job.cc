@@ -1,15 +1,16 @@
 #include "app/caption_job.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "app/caption_journal.h"
+#include "app/caption_report.h"
 #include "app/caption_run.h"
 #include "app/caption_settings.h"
 #include "app/caption_share.h"
 #include "app/caption_sidecars.h"
 #include "app/caption_tables.h"
+#include "app/caption_tally.h"
 #include "app/memory.h"
 #include "app/terminal.h"
 #include "host/error.h"
@@ -19,10 +20,10 @@ namespace ocelli::app {
 namespace {
 
 constexpr const char* kSpaces = " \t\r\n";
-// Reasons that are shown, of pictures that failed.
-constexpr size_t kMostReasons = 20;
 // What a thread that decodes may have in hand: the pixels of a small picture and its file.
 constexpr int64_t kFeedThreadBytes = 130'000'000;
+// The copy of a picture that its map is drawn on.
+constexpr int64_t kCopyBytes = 5'000'000;
 
 std::string trimmed(const std::string& text) {
   const size_t first = text.find_first_not_of(kSpaces);
@@ -53,6 +54,9 @@ Plan make_plan(CaptionOptions& options) {
   Plan plan;
   plan.outputs = completed(options.outputs);
   plan.inputs = find_pictures(options.sources);
+  if (const auto& maps = options.heatmap.path; !maps.empty()) {
+    leave_out_maps(maps.string(), options.sources, plan.inputs);
+  }
   for (const std::string& line : plan.inputs.notes) note("ocelli: " + line);
   plan.journal =
       options.journal.empty() ? default_journal(plan.outputs, plan.inputs) : options.journal;
@@ -68,7 +72,9 @@ Plan make_plan(CaptionOptions& options) {
                        all));
     }
   }
-  if (std::ranges::none_of(plan.outputs.formats, is_table)) {
+  // On a report and among maps are all pictures: captions that are there are in the journal.
+  const bool every_one = !options.report.empty() || !options.heatmap.path.empty();
+  if (std::ranges::none_of(plan.outputs.formats, is_table) && !every_one) {
     plan.skipped = std::erase_if(plan.inputs.pictures, [&](const CaptionInput& picture) {
       return !sidecars.wanted(picture);
     });
@@ -130,7 +136,11 @@ CaptionSettings make_settings(CaptionOptions& options) {
 
 // How many captions decode together; says what that takes before it is taken.
 int choose_batch(const OpenedModel& opened, const CaptionOptions& options, size_t pictures) {
-  const int64_t feed = kFeedThreadBytes * feed_thread_count(options.model);
+  const int threads = feed_thread_count(options.model);
+  int64_t feed = kFeedThreadBytes * threads;
+  if (!options.heatmap.path.empty()) {
+    feed += kCopyBytes * (threads + 2 * options.batch.value_or(CaptionOptions::kUsualBatch));
+  }
   AvailableMemory available = available_memory();
   if (options.max_memory) {
     available = limited_to(available, static_cast<int64_t>(*options.max_memory));
@@ -154,59 +164,6 @@ int choose_batch(const OpenedModel& opened, const CaptionOptions& options, size_
   return pipeline.sequences;
 }
 
-// What became of the pictures so far.
-class Tally {
- public:
-  void add(const CaptionRecord& record, bool resumed) {
-    ++counts_[static_cast<size_t>(record.status)];
-    ++done_;
-    if (resumed) ++resumed_;
-    if (record.status == CaptionStatus::kError && reasons_.size() < kMostReasons) {
-      reasons_.push_back(host::printable(record.path, 300) + ": " + record.error);
-    }
-  }
-
-  size_t done() const { return done_; }
-  size_t resumed() const { return resumed_; }
-  size_t failed() const { return count(CaptionStatus::kError); }
-
-  // "2 failed, 1 looping"; empty when all is well.
-  std::string faults() const {
-    std::string text = failed() > 0 ? fmt::format("{} failed", failed()) : "";
-    for (size_t i = 1; i < counts_.size() - 1; ++i) {
-      if (counts_[i] == 0) continue;
-      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", counts_[i],
-                          name(static_cast<CaptionStatus>(i)));
-    }
-    return text;
-  }
-
-  // The reasons of those that failed, as far as they are kept.
-  void show_reasons() const {
-    for (const std::string& reason : reasons_) note("ocelli: " + reason);
-    if (failed() > reasons_.size()) {
-      note(fmt::format("ocelli: and {} more failed", failed() - reasons_.size()));
-    }
-  }
-
-  std::string summary(double seconds) const {
-    std::string text = fmt::format("{} images, {} captioned", done_, count(CaptionStatus::kOk));
-    if (const std::string bad = faults(); !bad.empty()) text += ", " + bad;
-    if (resumed_ > 0) text += fmt::format("; {} were done before", resumed_);
-    const size_t fresh = done_ - resumed_;
-    if (fresh > 0) text += fmt::format("; {:.1f} images/minute", fresh / seconds * 60);
-    return text;
-  }
-
- private:
-  size_t count(CaptionStatus status) const { return counts_[static_cast<size_t>(status)]; }
-
-  std::array<size_t, static_cast<size_t>(CaptionStatus::kError) + 1> counts_{};
-  size_t done_ = 0;
-  size_t resumed_ = 0;
-  std::vector<std::string> reasons_;
-};
-
 // Everything behind the plan.
 class Job {
  public:
@@ -215,7 +172,11 @@ class Job {
         plan_(std::move(plan)),
         sidecars_(plan_.outputs, plan_.inputs.pictures),
         tables_(plan_tables(plan_.outputs, plan_.inputs)) {
+    if (!options.heatmap.path.empty()) maps_.emplace(options.heatmap, plan_.inputs.pictures);
     if (plan_.shard) name_shares(tables_, *plan_.shard);
+    if (plan_.shard && !options.report.empty()) {
+      options.report = part_path(options.report, *plan_.shard);
+    }
   }
 
   void run() {
@@ -235,13 +196,16 @@ class Job {
     const std::string hash = settings_hash(settings, options_.model);
     CaptionJournal journal(plan_.journal, hash);
     open_journal(journal);
+    options_.model.pipeline.probe = maps_.has_value();
     Pipeline pipeline = options_.model.load(std::move(opened), batch);
     CaptionRun captions(pipeline, settings, hash, journal);
-    std::vector<TableWriter> writers =
-        make_writers([&](size_t index) { return record_of(index, captions, journal); });
+    if (maps_) captions.draw(*maps_);
+    const RecordOf records = [&](size_t i) { return record_of(i, captions, journal); };
+    std::vector<TableWriter> writers = make_writers(records);
     const bool whole = caption(captions, writers);
     finish_tables(whole, writers);
     options_.model.finish(pipeline);
+    show_report(settings, records);
     finish(whole);
   }
 
@@ -260,6 +224,8 @@ class Job {
   void require_places() const {
     for (const CaptionTable& table : tables_) require_writable(table.path);
     if (!plan_.journal.empty()) require_writable(plan_.journal);
+    if (!options_.report.empty()) require_writable(options_.report);
+    if (maps_) maps_->prepare();
     sidecars_.prepare(plan_.inputs.pictures);
   }
 
@@ -311,6 +277,21 @@ class Job {
     return record;
   }
 
+  void show_report(const CaptionSettings& settings, const RecordOf& records) const {
+    if (options_.report.empty()) return;
+    ReportOptions report;
+    report.folder = plan_.inputs.folder;
+    report.prompt = settings.prompt;
+    report.decode = settings.decode;
+    report.threads = feed_thread_count(options_.model);
+    if (const size_t rest = plan_.inputs.pictures.size() - tally_.done(); rest > 0) {
+      report.note = fmt::format(
+          "{} more pictures are to be captioned: the same command goes on from here", rest);
+    }
+    write_report(options_.report, report, plan_.inputs.pictures, records);
+    say(options_.report + ": a page to look at");
+  }
+
   std::vector<TableWriter> make_writers(const RecordOf& records) const {
     std::vector<TableWriter> writers;
     for (const CaptionTable& table : tables_) {
@@ -344,7 +325,8 @@ class Job {
   Plan plan_;
   CaptionSidecars sidecars_;
   std::vector<CaptionTable> tables_;
-  Tally tally_;
+  std::optional<CaptionMaps> maps_;
+  CaptionTally tally_;
   Stopwatch watch_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "app/caption_inputs.h"
 #include "app/caption_outputs.h"
+#include "app/heatmap.h"
 #include "app/options.h"
 
 namespace ocelli::app {
@@ -26,6 +27,8 @@ struct CaptionOptions {
   std::optional<uint64_t> max_memory;  // bytes
   std::string journal;                 // empty: beside the outputs
   std::string shard;                   // as parse_shard() reads it; empty: the run is not split
+  HeatmapFiles heatmap;                // a folder; an empty path: none
+  std::string report;                  // a page to look at; empty: none
   bool retry_errors = false;
   bool dry_run = false;
   double log_seconds = 60;  // between lines of progress where there is no terminal; 0: none

@@ -31,7 +31,9 @@ struct CaptionRun::Running {
   Pictures pictures;
   Stopwatch watch;
   int attempt = 0;
+  std::optional<vision::Image> copy;   // to draw its map on
   std::optional<CaptionRecord> first;  // what came of the first attempt, when it was not good
+  Gaze first_gaze;
   std::unique_ptr<Conversation> conversation;
 };
 
@@ -57,8 +59,11 @@ bool CaptionRun::run(std::span<const CaptionInput> pictures, int feed_threads,
   options.decode = settings_.decode;
   options.threads = feed_threads;
   options.ahead = static_cast<size_t>(feed_threads) + static_cast<size_t>(pipeline_.sequences());
-  options.wanted = [this](const host::Sha256Digest& digest) { return claim(digest); };
+  options.wanted = [this](size_t index, const host::Sha256Digest& digest) {
+    return claim(index, digest);
+  };
   options.preprocess = [this](const vision::Image& image) { return pipeline_.preprocess(image); };
+  if (maps_) options.copy = heatmap_ground;
   PictureFeed feed(std::move(paths), std::move(options));
   while (!running_.empty() || (!feed.finished() && !interrupted())) {
     admit(feed);
@@ -69,9 +74,15 @@ bool CaptionRun::run(std::span<const CaptionInput> pictures, int feed_threads,
 }
 
 // Whether this content is new: of several pictures with it one is decoded.
-bool CaptionRun::claim(const host::Sha256Digest& digest) {
+bool CaptionRun::claim(size_t index, const host::Sha256Digest& digest) {
   const std::lock_guard lock(mutex_);
-  return !journal_.find(digest) && claimed_.insert(digest).second;
+  const std::optional<int64_t> place = journal_.find(digest);
+  const bool wanted = !place || (lacks_map(index, *place) && !drawn_.contains(digest));
+  return wanted && claimed_.insert(digest).second;
+}
+
+bool CaptionRun::lacks_map(size_t index, int64_t place) const {
+  return maps_ && maps_->missing(index) && journal_.read(place).status != CaptionStatus::kError;
 }
 
 // Fills the free places of the engine with pictures that are ready.
@@ -97,7 +108,8 @@ void CaptionRun::take(FedPicture picture) {
   std::optional<int64_t> place;
   {
     const std::lock_guard lock(mutex_);
-    place = journal_.find(*picture.digest);
+    // What is in hand although the journal has it is to have a map.
+    if (!claimed_.contains(*picture.digest)) place = journal_.find(*picture.digest);
   }
   if (!place) {
     waiting_[*picture.digest].push_back(index);
@@ -111,6 +123,7 @@ void CaptionRun::start(FedPicture picture) {
   running->index = picture.index;
   running->digest = *picture.digest;
   running->pictures.images.push_back(std::move(*picture.preprocessed));
+  running->copy = std::move(picture.copy);
   running->pictures.decode_ms = picture.milliseconds;
   running->pictures.preprocessed = true;
   if (ask(*running)) running_.push_back(std::move(running));
@@ -161,6 +174,7 @@ void CaptionRun::finish(size_t position) {
   const bool good = record.status == CaptionStatus::kOk;
   if (!good && running.attempt == 0) {
     running.first = std::move(record);
+    running.first_gaze = running.conversation->answer().gaze;
     running.attempt = 1;
     if (!ask(running)) running_.erase(running_.begin() + static_cast<int64_t>(position));
     return;
@@ -171,7 +185,16 @@ void CaptionRun::finish(size_t position) {
   record.milliseconds = running.pictures.decode_ms + running.watch.elapsed_ms();
   const std::unique_ptr<Running> ended = std::move(running_[position]);
   running_.erase(running_.begin() + static_cast<int64_t>(position));
+  write_map(*ended, good ? ended->conversation->answer().gaze : ended->first_gaze);
   store(ended->index, ended->digest, std::move(record));
+}
+
+// Before the record is kept: what a rerun finds in the journal has its map.
+void CaptionRun::write_map(const Running& running, const Gaze& gaze) {
+  if (!maps_) return;
+  maps_->write(running.index, gaze, *running.copy, *pipeline_.config().vision);
+  const std::lock_guard lock(mutex_);
+  drawn_.emplace(running.digest, running.index);
 }
 
 CaptionRecord CaptionRun::record_of(const Running& running) const {
@@ -212,6 +235,11 @@ void CaptionRun::store(size_t index, const std::optional<host::Sha256Digest>& di
 void CaptionRun::report(size_t index, int64_t place) {
   places_[index] = place;
   CaptionRecord record = journal_.read(place);
+  if (host::Sha256Digest digest; maps_ && host::parse_hex(record.sha256, digest)) {
+    // Of one content with a picture that was captioned.
+    const auto drawn = drawn_.find(digest);
+    if (drawn != drawn_.end() && maps_->missing(index)) maps_->copy(drawn->second, index);
+  }
   record.path = pictures_[index].path;
   done_(index, record, place < first_place_);
 }

@@ -5,9 +5,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "app/weights_identity.h"
 #include "host/error.h"
-#include "host/thread_pool.h"
-#include "kernels/packed_file.h"
 
 namespace ocelli::app {
 namespace {
@@ -44,35 +43,12 @@ nlohmann::json tokenizer_identity(const fs::path& path) {
   return files;
 }
 
-nlohmann::json weights_identity(const OpenedModel& model, int threads) {
-  nlohmann::json weights = nlohmann::json::object();
-  if (const kernels::PackedContents* packed = model.checkpoint.packed()) {
-    for (const auto& part : packed->checked) {
-      // The header's checksum, without a name, changes with the place it was made from.
-      if (!part.name.empty()) weights[part.name] = part.checksum;
-    }
-    return weights;
-  }
-  std::vector<const kernels::HostTensor*> tensors;
-  for (const auto& [name, tensor] : model.checkpoint.tensors()) tensors.push_back(&tensor);
-  std::vector<uint64_t> sums(tensors.size());
-  host::ThreadPool pool(threads > 0 ? threads : host::available_processors());
-  pool.parallel_for(static_cast<int>(tensors.size()), [&](int i, int) {
-    const auto bytes = static_cast<size_t>(tensors[i]->bytes());
-    sums[i] = kernels::checksum_of({tensors[i]->data, bytes});
-  });
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    weights[tensors[i]->name] = {sums[i], kernels::name(tensors[i]->dtype), tensors[i]->shape};
-  }
-  return weights;
-}
-
 }  // namespace
 
 std::string model_identity(const fs::path& path, const OpenedModel& model, int threads) {
   const nlohmann::json identity = {{"config", model.config_text},
                                    {"tokenizer", tokenizer_identity(model.tokenizer)},
-                                   {"weights", weights_identity(model, threads)}};
+                                   {"weights", weights_identity(model, "", threads)}};
   const fs::path named = fs::canonical(path);
   const std::string name = fs::is_directory(named) ? named.filename() : named.stem();
   return fmt::format("{}@{}", name, hash_of(identity, kModelDigits));
@@ -86,8 +62,7 @@ std::string settings_hash(const CaptionSettings& settings, const ModelOptions& o
                                  {"model", settings.model},
                                  {"backend", options.pipeline.backend.name},
                                  {"kv", options.kv.name()},
-                                 {"int8", pack.has_value() && !pack->bf16},
-                                 {"bf16", pack.has_value() && pack->bf16},
+                                 {"weights", pack ? weights_name(*pack) : "file"},
                                  {"system", options.pipeline.system},
                                  {"prompt", settings.prompt},
                                  {"begin_with", answer.begin_with},

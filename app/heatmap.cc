@@ -16,6 +16,7 @@ using vision::Image;
 namespace {
 
 constexpr int kLongestSide = 1280;
+constexpr int kColourSteps = 1024;
 // Less than 1, so that what was looked at a little can still be seen.
 constexpr float kGamma = 0.7F;
 
@@ -46,6 +47,18 @@ Colour oklch(float lightness, float chroma, float degrees) {
 Colour heat_colour(float heat) {
   const float chroma = 0.12F + 0.08F * std::sin(std::numbers::pi_v<float> * heat);
   return oklch(0.35F + 0.55F * heat, chroma, 300 + 165 * heat);
+}
+
+// heat_colour() in steps that nobody sees.
+const std::vector<Colour>& heat_colours() {
+  static const std::vector<Colour> colours = [] {
+    std::vector<Colour> made;
+    for (int i = 0; i <= kColourSteps; ++i) {
+      made.push_back(heat_colour(static_cast<float>(i) / kColourSteps));
+    }
+    return made;
+  }();
+  return colours;
 }
 
 // The four patches of an axis that a pixel lies between, and their shares.
@@ -83,9 +96,10 @@ std::vector<Taps> axis_taps(int size, int square, const vision::SiglipConfig& co
 
 // Paints one row of the picture; `heat` has a value a column.
 void paint_row(std::span<const float> heat, std::span<uint8_t> rgb) {
+  const std::vector<Colour>& colours = heat_colours();
   for (size_t x = 0; x < heat.size(); ++x) {
     const float h = std::clamp(heat[x], 0.0F, 1.0F);
-    const Colour colour = heat_colour(h);
+    const Colour& colour = colours[static_cast<size_t>(h * kColourSteps + 0.5F)];
     uint8_t* pixel = rgb.data() + x * 3;
     const float grey = 0.299F * pixel[0] + 0.587F * pixel[1] + 0.114F * pixel[2];
     const float opacity = 0.75F * std::sqrt(h);
@@ -94,15 +108,6 @@ void paint_row(std::span<const float> heat, std::span<uint8_t> rgb) {
       pixel[c] = static_cast<uint8_t>(dim + opacity * (255 * colour[c] - dim) + 0.5F);
     }
   }
-}
-
-Image at_most(const Image& picture, int side) {
-  const int longer = std::max(picture.width, picture.height);
-  if (longer <= side) return picture;
-  const auto scaled = [&](int size) {
-    return std::max(1, static_cast<int>(std::lround(double{1} * size * side / longer)));
-  };
-  return vision::resize_bicubic(picture, scaled(picture.width), scaled(picture.height));
 }
 
 // A word as part of a file's name: no more of it than names are long, and no slash.
@@ -120,6 +125,15 @@ std::string file_name_of(const std::string& word) {
 
 }  // namespace
 
+Image heatmap_ground(const Image& picture) {
+  const int longer = std::max(picture.width, picture.height);
+  if (longer <= kLongestSide) return picture;
+  const auto scaled = [&](int size) {
+    return std::max(1, static_cast<int>(std::lround(double{1} * size * kLongestSide / longer)));
+  };
+  return vision::resize_bicubic(picture, scaled(picture.width), scaled(picture.height));
+}
+
 Image draw_heatmap(const Image& picture, const RowWeights& weights, float largest,
                    const VisionConfig& config) {
   const vision::SiglipConfig& siglip = config.siglip;
@@ -133,7 +147,7 @@ Image draw_heatmap(const Image& picture, const RowWeights& weights, float larges
                            [&](float weight) { return std::pow(weight / largest, kGamma); });
   }
 
-  Image image = at_most(picture, kLongestSide);
+  Image image = heatmap_ground(picture);
   const bool padded = config.aspect == AspectRatio::kPad;
   const int longer = std::max(image.width, image.height);
   const auto columns = axis_taps(image.width, padded ? longer : image.width, siglip);
@@ -179,7 +193,6 @@ std::vector<std::string> write_heatmaps(const Gaze& gaze, std::span<const Image>
   };
   for (size_t i = 0; i < pictures.size(); ++i) {
     const std::filesystem::path path = numbered_path(files.path, i + 1, pictures.size());
-    write(i, gaze.answer, path);
     for (size_t w = 0; files.words && w < gaze.words.size(); ++w) {
       std::filesystem::path beside = path;
       beside.replace_filename(fmt::format("{}.{:02}-{}{}", path.stem().string(), w + 1,
@@ -187,6 +200,7 @@ std::vector<std::string> write_heatmaps(const Gaze& gaze, std::span<const Image>
                                           path.extension().string()));
       write(i, gaze.words[w].pictures, beside);
     }
+    write(i, gaze.answer, path);
   }
   return written;
 }

@@ -20,9 +20,12 @@ namespace ocelli::app {
 vision::Image draw_heatmap(const vision::Image& picture, const RowWeights& weights, float largest,
                            const VisionConfig& config);
 
+// The picture scaled down as draw_heatmap() does, which then draws the same on it.
+vision::Image heatmap_ground(const vision::Image& picture);
+
 // Where the maps of an answer go: `path` itself, for several pictures path-1.png, path-2.png, ….
 // All maps of one word have one scale. Those of words stand beside them: path.03-house.png is the
-// third word's.
+// third word's, and are written first.
 struct HeatmapFiles {
   std::filesystem::path path;
   bool words = false;

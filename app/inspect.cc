@@ -86,13 +86,18 @@ json text_json(const llm::Llama2Config& text) {
           {"vocab_size", text.vocab_size}};
 }
 
+// "f16", "i8"; "i4" of what is int8 only as a product.
+const char* dtype_text(const kernels::HostTensor& tensor) {
+  return tensor.factor_group > 0 ? "i4" : kernels::name(tensor.dtype);
+}
+
 json to_json(const Inspection& found) {
   json tensors = json::array();
   int64_t bytes = 0;
   int64_t parameters = 0;
   for (const auto& [name, tensor] : found.model.checkpoint.tensors()) {
     tensors.push_back({{"name", name},
-                       {"dtype", kernels::name(tensor.dtype)},
+                       {"dtype", dtype_text(tensor)},
                        {"shape", tensor.shape},
                        {"bytes", tensor.bytes()},
                        {"used", !found.unused.contains(name)}});
@@ -138,7 +143,7 @@ std::string to_text(const Inspection& found, const json& object) {
                       found.model.config.context, found.tokens);
   for (const auto& [name, tensor] : found.model.checkpoint.tensors()) {
     text +=
-        fmt::format("{:<5} {:<18} {:>11}  {}{}\n", kernels::name(tensor.dtype),
+        fmt::format("{:<5} {:<18} {:>11}  {}{}\n", dtype_text(tensor),
                     kernels::shape_text(tensor.shape), tensor.bytes(), host::printable(name, 200),
                     found.unused.contains(name) ? "  (unused)" : "");
   }

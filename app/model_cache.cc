@@ -45,9 +45,9 @@ std::vector<fs::path> files_of(const fs::path& path) {
 
 // What the packed form depends on.
 std::string key_of(const fs::path& path, const PackSettings& settings) {
-  std::string key =
-      fmt::format("format {}, {}, group {}, head {}\n", kernels::kPackedFormat,
-                  settings.bf16 ? "bf16" : "int8", settings.group, static_cast<int>(settings.head));
+  std::string key = fmt::format("format {}, {}, group {}, {}, head {}\n", kernels::kPackedFormat,
+                                weights_name(settings), settings.group, settings.factor_group,
+                                head_name(settings.head));
   std::vector<fs::path> files = files_of(path);
   if (settings.tokenizer) files.push_back(fs::canonical(*settings.tokenizer));
   for (const fs::path& file : files) {
@@ -126,7 +126,7 @@ std::optional<fs::path> cached_model(const fs::path& path, const CacheOptions& o
   const OpenedModel model = open_model(path);
   if (!options.quiet) {
     note(fmt::format("packing {} to {}, once, into {} (--no-cache: into memory)",
-                     host::printable(path.string(), 200), options.settings.bf16 ? "bf16" : "int8",
+                     host::printable(path.string(), 200), weights_name(options.settings),
                      cached.string()));
   }
   try {

@@ -4,17 +4,17 @@ namespace ocelli::app {
 namespace {
 
 void visit(vision::SiglipWeights& weights, const PartVisitor& visitor) {
-  visitor.linear(weights.patch_embedding);
+  visitor.vision(weights.patch_embedding);
   visitor.tensor(weights.position_embedding);
   for (vision::SiglipWeights::Layer& layer : weights.layers) {
     visitor.tensor(layer.norm1_weight);
     visitor.tensor(layer.norm1_bias);
-    visitor.linear(layer.qkv);
-    visitor.linear(layer.out);
+    visitor.vision(layer.qkv);
+    visitor.vision(layer.out);
     visitor.tensor(layer.norm2_weight);
     visitor.tensor(layer.norm2_bias);
-    visitor.linear(layer.fc1);
-    visitor.linear(layer.fc2);
+    visitor.vision(layer.fc1);
+    visitor.vision(layer.fc2);
   }
 }
 
@@ -53,7 +53,7 @@ void visit(llm::Llama2Weights& weights, const PartVisitor& visitor) {
 void visit_parts(ModelWeights& weights, const PartVisitor& visitor) {
   if (weights.siglip) visit(*weights.siglip, visitor);
   if (weights.connector) {
-    for (kernels::LinearSource& layer : weights.connector->layers) visitor.linear(layer);
+    for (kernels::LinearSource& layer : weights.connector->layers) visitor.vision(layer);
   }
   std::visit([&](auto& text) { visit(text, visitor); }, weights.text);
 }

@@ -8,9 +8,10 @@
 namespace ocelli::app {
 
 // What is done with tensors that are read row by row or as vectors, with matrices that are
-// multiplied, and with the decoder's last matrix.
+// multiplied in the vision tower and the connector, with the decoder's, and with its last one.
 struct PartVisitor {
   std::function<void(kernels::HostTensor&)> tensor;
+  std::function<void(kernels::LinearSource&)> vision;
   std::function<void(kernels::LinearSource&)> linear;
   std::function<void(kernels::LinearSource&)> head;
 };

@@ -51,12 +51,12 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 1024));
   command
       .add_option("--weights", weights,
-                  "file: as the model's files have them; int8, bf16: packed on first use")
-      ->check(CLI::IsMember({"file", "int8", "bf16"}))
+                  "file: as the model's files have them; int8, int4, bf16: packed on first use")
+      ->check(CLI::IsMember({"file", "int8", "int4", "bf16"}))
       ->capture_default_str();
   command.add_flag(
       "--no-cache", no_cache,
-      "Under --weights int8 or bf16: pack into memory, not into $XDG_CACHE_HOME/ocelli");
+      "With --weights int8, int4 or bf16: pack into memory, not into $XDG_CACHE_HOME/ocelli");
   kv.add_to(command);
   command.add_flag("--check", pipeline.check,
                    "Compare every operation with the reference backend (slow)");
@@ -73,10 +73,24 @@ void ModelOptions::add_tokenizer_to(CLI::App& command) {
                      "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
 }
 
+void ModelOptions::add_row_cache_to(CLI::App& command) {
+  CLI::Option* cache = command.add_option(
+      "--cache", row_cache,
+      "Keep what the vision tower made of pictures in this folder: none is encoded twice");
+  command
+      .add_option("--cache-size", row_cache_bytes,
+                  "What the folder may take; what was not used for longest goes (default: 10GB)")
+      ->needs(cache)
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::PositiveNumber);
+  cache->excludes(command.get_option("--check"));
+}
+
 std::filesystem::path ModelOptions::prepare() {
   const char* isa = std::getenv("OCELLI_ISA");
   if (isa && pipeline.backend.isa.empty()) pipeline.backend.isa = isa;
   pipeline.trace = !trace.empty();
+  if (!row_cache.empty()) pipeline.row_cache = {row_cache, row_cache_bytes, quiet};
   // Who computes as llama2.c does wants nothing rounded that it does not round.
   if (pipeline.backend.isa == "llama2c" && !kv.chosen) kv.chosen = kernels::DType::kF32;
   pipeline.kv_dtype = kv.get();
@@ -108,6 +122,8 @@ Pipeline ModelOptions::load(OpenedModel opened, int sequences) {
 
 std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& path) {
   pipeline.pack.emplace();
+  if (weights == "int4") pipeline.pack->factor_group = kUsualFactorGroup;
+  if (weights == "bf16") pipeline.pack->head = HeadFormat::kBf16;
   pipeline.pack->bf16 = weights == "bf16";
   pipeline.pack->tokenizer = pipeline.tokenizer;
   if (no_cache || open_model(path).packed()) return path;
@@ -116,6 +132,7 @@ std::filesystem::path ModelOptions::choose_weights(const std::filesystem::path& 
 
 void ModelOptions::finish(const Pipeline& opened) const {
   if (!trace.empty()) opened.save_trace(trace);
+  if (!quiet && opened.row_cache()) note(opened.row_cache()->summary());
 }
 
 void InputOptions::add_to(CLI::App& command) {

@@ -28,6 +28,8 @@ struct ModelOptions {
   KvCacheOption kv;
   std::string weights = "file";
   bool no_cache = false;
+  std::string row_cache;  // folder; empty: none
+  int64_t row_cache_bytes = RowCacheOptions().bytes;
   bool quiet = false;
   BundledModel bundled = BundledModel::kDemo;
 
@@ -39,20 +41,23 @@ struct ModelOptions {
   // Adds --tokenizer, for models whose vocabulary stands elsewhere.
   void add_tokenizer_to(CLI::App& command);
 
+  // Adds --cache and --cache-size, for models that see.
+  void add_row_cache_to(CLI::App& command);
+
   // Loads the model, for `sequences` answers at once; throws before that when the memory does not
   // suffice. A model with a note shows it on stderr.
   Pipeline open(int sequences);
   // The same for what open_model() has read from prepare()'s path, its memory having been seen to.
   Pipeline load(OpenedModel opened, int sequences);
   // Sets what of `pipeline` the other options decide, and returns what open() loads: under
-  // --weights int8 and bf16 the packed form, made now where there is none yet.
+  // --weights int8, int4 and bf16 the packed form, made now where there is none yet.
   std::filesystem::path prepare();
-  // Writes the trace, when one was asked for.
+  // Writes the trace, when one was asked for, and says what the cache was good for.
   void finish(const Pipeline& pipeline) const;
 
  private:
-  // What is loaded for the model at `path` under --weights int8 or bf16: its packed form, in a file
-  // or in memory.
+  // What is loaded for the model at `path` under --weights int8, int4 or bf16: its packed form, in
+  // a file or in memory.
   std::filesystem::path choose_weights(const std::filesystem::path& path);
 };
 

@@ -1,5 +1,6 @@
 #include "app/pack_model.h"
 
+#include <array>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@ using kernels::DType;
 using kernels::HostTensor;
 using kernels::LinearSource;
 using kernels::PackedStack;
+using kernels::PanelFormat;
 using nlohmann::json;
 
 constexpr const char* kHeadName = "lm_head.weight";
@@ -61,18 +63,31 @@ std::string source_text(const OpenedModel& model, const PackSettings& settings) 
         {{"name", file.filename().string()}, {"bytes", std::filesystem::file_size(file)}});
   }
   json source = {{"files", files},
-                 {"weights", settings.bf16 ? "bf16" : "int8"},
-                 {"group", settings.group},
-                 {"head", settings.head == HeadFormat::kF16 ? "f16"
-                          : settings.bf16                   ? "bf16"
-                                                            : "int8"}};
+                 {"weights", weights_name(settings)},
+                 {"group", settings.factor_group > 0 ? settings.factor_group : settings.group},
+                 {"head", head_name(settings.head)}};
   return source.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+// What becomes of the matrices of the vision tower and the connector, of the decoder's, and of its
+// last one where that is packed.
+PanelFormat vision_format(const PackSettings& settings) {
+  return {.group = settings.group};
+}
+PanelFormat decoder_format(const PackSettings& settings) {
+  return {.group = settings.group, .factor_group = settings.factor_group};
+}
+PanelFormat head_format(const PackSettings& settings) {
+  if (settings.head != HeadFormat::kInt4) return vision_format(settings);
+  return {.factor_group = settings.factor_group > 0 ? settings.factor_group : kUsualFactorGroup};
+}
+
 // A matrix that is to be packed, as it will be in the file but for its bytes.
-HostTensor planned(const HostTensor& matrix, int group) {
+HostTensor planned(const HostTensor& matrix, const PanelFormat& format) {
   HostTensor plan = {.name = matrix.name, .dtype = DType::kI8, .shape = matrix.shape};
-  plan.group = PackedStack::shape_of(matrix, group).group;
+  const kernels::PanelShape shape = PackedStack::shape_of(matrix, format);
+  plan.group = shape.group;
+  plan.factor_group = shape.factor_group;
   plan.layout = kernels::Layout::kPanels;
   return plan;
 }
@@ -108,7 +123,7 @@ class Packer {
     kernels::TensorReader reader(model.checkpoint);
     weights_ = read_weights(reader, model.config);
     reader.finish();
-    unties_ = is_tied(model.config) && settings.head == HeadFormat::kInt8;
+    unties_ = is_tied(model.config) && settings.head != HeadFormat::kF16;
     name_as_in_file();
   }
 
@@ -120,9 +135,11 @@ class Packer {
     writer_.set_metadata("tokenizer", tokenizer.kind);
     const auto tokenizer_bytes = static_cast<int64_t>(tokenizer.bytes.size());
     writer_.plan("ocelli.tokenizer", "U8", {tokenizer_bytes}, tokenizer_bytes);
-    visit_parts(weights_, {[this](HostTensor& tensor) { plan(tensor); },
-                           [this](LinearSource& source) { plan_packed(source); },
-                           [this](LinearSource& source) { plan_head(source); }});
+    visit_parts(weights_,
+                {[this](HostTensor& tensor) { plan(tensor); },
+                 [this](LinearSource& source) { plan_packed(source, vision_format(settings_)); },
+                 [this](LinearSource& source) { plan_packed(source, decoder_format(settings_)); },
+                 [this](LinearSource& source) { plan_head(source); }});
     const auto write = [&](std::string_view bytes) {
       target.write(bytes);
       target.progress(written_ += static_cast<int64_t>(bytes.size()));
@@ -138,9 +155,11 @@ class Packer {
     target.begin(writer_.file_bytes());
     write(header);
     writer_.put(std::as_bytes(std::span(tokenizer.bytes)));
-    visit_parts(weights_, {[this](HostTensor& tensor) { put(tensor); },
-                           [this](LinearSource& source) { put_packed(source); },
-                           [this](LinearSource& source) { put_head(source); }});
+    visit_parts(weights_,
+                {[this](HostTensor& tensor) { put(tensor); },
+                 [this](LinearSource& source) { put_packed(source, vision_format(settings_)); },
+                 [this](LinearSource& source) { put_packed(source, decoder_format(settings_)); },
+                 [this](LinearSource& source) { put_head(source); }});
     writer_.finish();
     return {source_bytes_, writer_.file_bytes()};
   }
@@ -154,7 +173,7 @@ class Packer {
         weight.shape = model_.checkpoint.tensors().at(weight.name).shape;
       }
     };
-    visit_parts(weights_, {[](HostTensor&) {}, reshape, reshape});
+    visit_parts(weights_, {[](HostTensor&) {}, reshape, reshape, reshape});
     if (auto* llama = std::get_if<llm::Llama2Weights>(&weights_.text); llama && unties_) {
       llama->lm_head.weights[0].name = kHeadName;
     }
@@ -176,14 +195,14 @@ class Packer {
     if (tensor.quantised()) writer_.put(scales_of(tensor));
   }
 
-  void plan_packed(const LinearSource& source) {
+  void plan_packed(const LinearSource& source, const PanelFormat& format) {
     if (settings_.bf16) return plan_pairs(source);
     for (const HostTensor& weight : source.weights) {
       count(weight);
-      writer_.plan_values(planned(weight, settings_.group));
+      writer_.plan_values(planned(weight, format));
     }
     for (const HostTensor& weight : source.weights) {
-      writer_.plan_scales(planned(weight, settings_.group));
+      writer_.plan_scales(planned(weight, format));
     }
     for (const HostTensor& bias : source.biases) plan(bias);
   }
@@ -194,9 +213,9 @@ class Packer {
     }
     for (const HostTensor& bias : source.biases) plan(bias);
   }
-  void put_packed(const LinearSource& source) {
+  void put_packed(const LinearSource& source, const PanelFormat& format) {
     if (settings_.bf16) return put_pairs(source);
-    const PackedStack stack(source, settings_.group, pool_);
+    const PackedStack stack(source, format, pool_);
     for (const HostTensor& weight : stack.weights()) writer_.put(bytes_of(weight));
     for (const HostTensor& weight : stack.weights()) writer_.put(scales_of(weight));
     for (const HostTensor& bias : source.biases) put(bias);
@@ -209,8 +228,8 @@ class Packer {
   }
 
   void plan_head(const LinearSource& source) {
-    if (settings_.head == HeadFormat::kInt8) {
-      plan_packed(source);
+    if (settings_.head != HeadFormat::kF16) {
+      plan_packed(source, head_format(settings_));
       if (unties_) source_bytes_ -= source.weights[0].bytes();  // counted as the embedding
       return;
     }
@@ -224,7 +243,7 @@ class Packer {
     for (const HostTensor& bias : source.biases) plan(bias);
   }
   void put_head(const LinearSource& source) {
-    if (settings_.head == HeadFormat::kInt8) return put_packed(source);
+    if (settings_.head != HeadFormat::kF16) return put_packed(source, head_format(settings_));
     if (is_tied(model_.config)) return;
     const HostTensor& head = source.weights[0];
     if (head.dtype == DType::kF32) {
@@ -248,6 +267,16 @@ class Packer {
 
 }  // namespace
 
+const char* weights_name(const PackSettings& settings) {
+  if (settings.bf16) return "bf16";
+  return settings.factor_group > 0 ? "int4" : "int8";
+}
+
+const char* head_name(HeadFormat head) {
+  constexpr std::array<const char*, 4> kNames = {"int8", "f16", "int4", "bf16"};
+  return kNames[static_cast<size_t>(head)];
+}
+
 PackedSizes pack_model(const OpenedModel& model, const PackSettings& settings,
                        host::ThreadPool& pool, const PackTarget& target) {
   if (model.checkpoint.packed() != nullptr) {
@@ -258,20 +287,22 @@ PackedSizes pack_model(const OpenedModel& model, const PackSettings& settings,
 
 void pack_in_memory(ModelWeights& weights, const PackSettings& settings, host::ThreadPool& pool,
                     PackedMemory& memory) {
-  const auto pack = [&](LinearSource& source) {
+  const auto pack = [&](LinearSource& source, const PanelFormat& format) {
     if (settings.bf16) {
       const auto stack = std::make_shared<kernels::PairStack>(source, pool);
       source.weights = stack->weights();
       memory.push_back(stack);
     } else {
-      const auto stack = std::make_shared<PackedStack>(source, settings.group, pool);
+      const auto stack = std::make_shared<PackedStack>(source, format, pool);
       source.weights = stack->weights();
       memory.push_back(stack);
     }
   };
-  visit_parts(weights, {[](HostTensor&) {}, pack,
+  visit_parts(weights, {[](HostTensor&) {},
+                        [&](LinearSource& source) { pack(source, vision_format(settings)); },
+                        [&](LinearSource& source) { pack(source, decoder_format(settings)); },
                         [&](LinearSource& head) {
-                          if (settings.head == HeadFormat::kInt8) pack(head);
+                          if (settings.head != HeadFormat::kF16) pack(head, head_format(settings));
                         }});
 }
 

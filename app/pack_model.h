@@ -1,4 +1,5 @@
-// Models made int8 or bf16: into a packed file (docs/weight-format.md), or in memory for one run.
+// Models made int8, int4 or bf16: into a packed file (docs/weight-format.md), or in memory for one
+// run.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +16,27 @@
 
 namespace ocelli::app {
 
-// The decoder's last matrix: int8 like the others, or in 16 bits (bf16 stays what it is).
-// Where the others are bf16 the first means that.
-enum class HeadFormat { kInt8, kF16 };
+// The decoder's last matrix: int8, int4, or in 16 bits (bf16 stays what it is). kBf16 goes with
+// PackSettings::bf16 and packs it as the others.
+enum class HeadFormat { kInt8, kF16, kInt4, kBf16 };
+
+// Values that share a factor of int4 where nobody says how many.
+inline constexpr int kUsualFactorGroup = 64;
 
 struct PackSettings {
-  int group = 0;      // values that share a scale; 0, or where it does not divide a row: the row
-  bool bf16 = false;  // matrices become bf16; no group then
+  // int8: values that share a scale; 0, or where it does not divide a row: the row.
+  int group = 0;
+  // The decoder's matrices are int4 whose factors are shared by so many values; 0: int8 too.
+  int factor_group = 0;
+  bool bf16 = false;  // all matrices become bf16; neither group then
   HeadFormat head = HeadFormat::kInt8;
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
 };
+
+// "int8", "int4", "bf16"
+const char* weights_name(const PackSettings& settings);
+// "int8", "f16", "int4", "bf16"
+const char* head_name(HeadFormat head);
 
 struct PackedSizes {
   int64_t source = 0;  // bytes of the weights that the model uses

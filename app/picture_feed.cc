@@ -74,17 +74,18 @@ void PictureFeed::work() {
     if (stopping_ || begun_ == paths_.size()) return;
     const size_t index = begun_++;
     lock.unlock();
-    FedPicture picture = look_at(paths_[index]);
-    picture.index = index;
+    FedPicture picture = look_at(index);
     lock.lock();
     pictures_.emplace(index, std::move(picture));
     ready_.notify_one();
   }
 }
 
-FedPicture PictureFeed::look_at(const std::string& path) {
+FedPicture PictureFeed::look_at(size_t index) {
   const Stopwatch watch;
+  const std::string& path = paths_[index];
   FedPicture picture;
+  picture.index = index;
   try {
     read(path, picture);
   } catch (const host::Error& error) {
@@ -101,28 +102,28 @@ void PictureFeed::read(const std::string& path, FedPicture& picture) {
   if (is_large(path)) alone.lock();
   const std::vector<std::byte> bytes = vision::read_image_file(path, options_.decode);
   picture.digest = host::sha256(bytes);
-  if (!options_.wanted(*picture.digest)) return;
+  if (!options_.wanted(picture.index, *picture.digest)) return;
   if (!alone.owns_lock()) {
     try {
-      picture.preprocessed = see(bytes, path, kSmallPixels);
+      see(bytes, kSmallPixels, picture);
     } catch (const host::Error&) {
       // Too many pixels, or a fault that will be found again.
     }
     if (picture.preprocessed) return;
     alone.lock();
   }
-  picture.preprocessed = see(bytes, path, options_.decode.max_pixels);
+  see(bytes, options_.decode.max_pixels, picture);
 }
 
-std::optional<vision::Image> PictureFeed::see(std::span<const std::byte> bytes,
-                                              const std::string& path, int64_t pixels) const {
+void PictureFeed::see(std::span<const std::byte> bytes, int64_t pixels, FedPicture& picture) const {
   vision::DecodeOptions decode = options_.decode;
   decode.max_pixels = std::min(decode.max_pixels, pixels);
-  const vision::Image image = vision::decode_image(bytes, path, decode);
+  const vision::Image image = vision::decode_image(bytes, paths_[picture.index], decode);
   // Padded to a square, a narrow picture is a large one.
   const int64_t longer = std::max(image.width, image.height);
-  if (longer * longer > pixels && pixels < options_.decode.max_pixels) return std::nullopt;
-  return options_.preprocess(image);
+  if (longer * longer > pixels && pixels < options_.decode.max_pixels) return;
+  picture.preprocessed = options_.preprocess(image);
+  if (options_.copy) picture.copy = options_.copy(image);
 }
 
 }  // namespace ocelli::app

@@ -21,6 +21,7 @@ struct FedPicture {
   size_t index = 0;                           // in the list that was given
   std::optional<host::Sha256Digest> digest;   // of the file's bytes; none where there are none
   std::optional<vision::Image> preprocessed;  // of pictures that are wanted
+  std::optional<vision::Image> copy;          // of these, where FeedOptions::copy is given
   std::string error;                          // why it cannot be seen, without its path
   double milliseconds = 0;
 };
@@ -29,11 +30,13 @@ struct FeedOptions {
   vision::DecodeOptions decode;
   int threads = 1;
   size_t ahead = 2;  // pictures that may be ready or in hand
-  // Whether the picture of this content is wanted; else nothing is decoded. Called by many threads
-  // at once.
-  std::function<bool(const host::Sha256Digest& digest)> wanted;
+  // Whether the picture of this number and content is wanted; else nothing is decoded. Called by
+  // many threads at once.
+  std::function<bool(size_t index, const host::Sha256Digest& digest)> wanted;
   // What the model sees of a picture. Called by many threads at once; may throw host::Error.
   std::function<vision::Image(const vision::Image& image)> preprocess;
+  // Whatever else is to be kept of a picture; as preprocess.
+  std::function<vision::Image(const vision::Image& image)> copy;
 };
 
 // Gives the pictures in the order of the list. What they take in memory does not depend on how many
@@ -54,12 +57,12 @@ class PictureFeed {
 
  private:
   void work();
-  FedPicture look_at(const std::string& path);
+  FedPicture look_at(size_t index);
   // Fills in what there is to know of the file.
   void read(const std::string& path, FedPicture& picture);
-  // The picture as the model sees it; nothing when it has more than `pixels` on the way.
-  std::optional<vision::Image> see(std::span<const std::byte> bytes, const std::string& path,
-                                   int64_t pixels) const;
+  // The picture as the model sees it, and its copy; neither when it has more than `pixels` on the
+  // way.
+  void see(std::span<const std::byte> bytes, int64_t pixels, FedPicture& picture) const;
 
   const std::vector<std::string> paths_;
   const FeedOptions options_;

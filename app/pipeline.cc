@@ -1,9 +1,11 @@
 #include "app/pipeline.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
+#include "app/row_key.h"
 #include "host/error.h"
 #include "kernels/checked_ops.h"
 #include "vision/patches.h"
@@ -93,6 +95,13 @@ void Pipeline::load(const PipelineOptions& options) {
     siglip_ = std::make_unique<vision::Siglip>(*ops_, vision.siglip, *weights.siglip, 1);
     connector_ = std::make_unique<connector::Mlp>(*ops_, vision.connector, *weights.connector,
                                                   vision.image_rows());
+    if (options.row_cache) {
+      row_cache_ = std::make_unique<RowCache>(*options.row_cache);
+      tower_hash_ = tower_hash(model_, options);
+      cached_features_ = ops_->tensor(vision.image_rows(), vision.siglip.hidden_size,
+                                      kernels::DType::kF32, kernels::Placement::kActivation);
+      feature_values_.resize(static_cast<size_t>(cached_features_.rows) * cached_features_.cols);
+    }
   }
   decoder_ = make_decoder(*ops_, config, weights, decoder_limits(config, options));
   engine_ = std::make_unique<llm::Engine>(*ops_, *decoder_);
@@ -116,13 +125,9 @@ Image Pipeline::preprocess(const Image& image) const {
 }
 
 Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
-  const VisionConfig& vision = *model_.config.vision;
+  const Tensor seen = features(preprocessed, timings);
   Stopwatch watch;
-  const std::vector<float> patches = vision::make_patches(preprocessed, vision.siglip.patch_size);
-  timings.image += watch.lap_ms();
-  const Tensor features = siglip_->encode(patches).row_range(vision.first_row, vision.image_rows());
-  timings.encode += watch.lap_ms();
-  const Tensor rows = connector_->forward(features);
+  const Tensor rows = connector_->forward(seen);
   // The connector's buffers serve the next picture: these rows stay.
   Tensor kept =
       ops_->tensor(rows.rows, rows.cols, kernels::DType::kF32, kernels::Placement::kActivation);
@@ -131,6 +136,33 @@ Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
   ops_->embed(rows, all, kept);
   timings.connector += watch.lap_ms();
   return kept;
+}
+
+Tensor Pipeline::features(const Image& preprocessed, Timings& timings) {
+  if (!row_cache_) return compute_features(preprocessed, timings);
+  Stopwatch watch;
+  const RowKey key = row_key(tower_hash_, preprocessed);
+  if (row_cache_->find(key, feature_values_)) {
+    ops_->write(feature_values_, cached_features_);
+    timings.encode += watch.elapsed_ms();
+    return cached_features_;
+  }
+  const Tensor computed = compute_features(preprocessed, timings);
+  ops_->read(computed, feature_values_);
+  // What is not finite is told where it surfaces, and not kept.
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (std::ranges::all_of(feature_values_, finite)) row_cache_->store(key, feature_values_);
+  return computed;
+}
+
+Tensor Pipeline::compute_features(const Image& preprocessed, Timings& timings) {
+  const VisionConfig& vision = *model_.config.vision;
+  Stopwatch watch;
+  const std::vector<float> patches = vision::make_patches(preprocessed, vision.siglip.patch_size);
+  timings.image += watch.lap_ms();
+  const Tensor rows = siglip_->encode(patches).row_range(vision.first_row, vision.image_rows());
+  timings.encode += watch.lap_ms();
+  return rows;
 }
 
 const std::string& Pipeline::why_not_finite() {

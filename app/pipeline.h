@@ -10,6 +10,7 @@
 
 #include "app/model.h"
 #include "app/pack_model.h"
+#include "app/row_cache.h"
 #include "app/stopwatch.h"
 #include "kernels/attention_probe.h"
 #include "kernels/backend.h"
@@ -28,6 +29,7 @@ struct PipelineOptions {
   bool probe = false;  // be able to record where the decoder looks
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
   std::optional<PackSettings> pack;                // make a model int8 that is not packed
+  std::optional<RowCacheOptions> row_cache;        // where pictures' rows are kept, if anywhere
   int sequences = 1;                               // answered at once
   int context = 0;      // positions each may take; 0, or more than the model has: the model's
   int scored_rows = 0;  // rows whose logits are wanted at once, where that is more
@@ -63,6 +65,8 @@ class Pipeline {
   kernels::Ops& ops() { return *ops_; }
   // What records where the decoder looks; none unless options.probe.
   kernels::AttentionProbe* probe() { return probe_; }
+  // Where pictures' rows are kept; none unless options.row_cache.
+  const RowCache* row_cache() const { return row_cache_.get(); }
   int sequences() const { return decoder_->limits().sequences; }
   int context() const { return decoder_->limits().capacity; }
   double load_ms() const { return load_ms_; }
@@ -83,6 +87,9 @@ class Pipeline {
 
  private:
   void load(const PipelineOptions& options);
+  // The tower's rows that reach the connector, computed or from the cache.
+  kernels::Tensor features(const vision::Image& preprocessed, Timings& timings);
+  kernels::Tensor compute_features(const vision::Image& preprocessed, Timings& timings);
 
   Stopwatch watch_;  // first, so that everything below is timed
   OpenedModel model_;
@@ -93,6 +100,10 @@ class Pipeline {
   kernels::ProfiledOps* profiler_ = nullptr;  // in ops_, when it records
   kernels::AttentionProbe* probe_ = nullptr;  // ops_, when it may be asked to record
   std::unique_ptr<vision::Siglip> siglip_;
+  std::unique_ptr<RowCache> row_cache_;
+  host::Sha256Digest tower_hash_{};    // of row_cache_'s keys
+  kernels::Tensor cached_features_;    // [image_rows, tower's hidden], where there is a cache
+  std::vector<float> feature_values_;  // the same, on the host
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;
   std::unique_ptr<llm::Engine> engine_;

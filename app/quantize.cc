@@ -17,7 +17,7 @@ struct QuantizeOptions {
   std::string source;
   std::string target;
   std::string weights = "int8";
-  std::string group = "row";
+  std::string group;
   std::string head;
   PackSettings settings;
   int threads = 0;
@@ -42,17 +42,33 @@ void check_target(const OpenedModel& model, const QuantizeOptions& options) {
   }
 }
 
+void choose_settings(QuantizeOptions& options) {
+  PackSettings& settings = options.settings;
+  const int group = options.group.empty() || options.group == "row" ? 0 : std::stoi(options.group);
+  if (options.weights == "int4") {
+    if (options.group == "row") {
+      throw UsageError("--group row is for int8: int4's are 32, 64 or 128");
+    }
+    settings.factor_group = group > 0 ? group : kUsualFactorGroup;
+  } else {
+    settings.group = group;
+  }
+  settings.bf16 = options.weights == "bf16";
+  if (settings.bf16 && !options.group.empty()) {
+    throw UsageError("--group is for int8 and int4: bf16 has no scales to share");
+  }
+  if (settings.bf16 && (options.head == "int8" || options.head == "int4")) {
+    throw UsageError("--head " + options.head +
+                     " is for int8 and int4: under bf16 the last matrix is bf16 or f16");
+  }
+  settings.head = options.head == "f16"    ? HeadFormat::kF16
+                  : options.head == "int4" ? HeadFormat::kInt4
+                  : settings.bf16          ? HeadFormat::kBf16
+                                           : HeadFormat::kInt8;
+}
+
 void run_quantize(QuantizeOptions& options) {
-  options.settings.group = options.group == "row" ? 0 : std::stoi(options.group);
-  options.settings.bf16 = options.weights == "bf16";
-  options.settings.head = options.head == "f16" ? HeadFormat::kF16 : HeadFormat::kInt8;
-  if (options.settings.bf16 && options.group != "row") {
-    throw UsageError("--group is for --weights int8: bf16 has no scales to share");
-  }
-  if (options.settings.bf16 && options.head == "int8") {
-    throw UsageError(
-        "--head int8 is for --weights int8: under bf16 the last matrix is bf16 or f16");
-  }
+  choose_settings(options);
   const OpenedModel model = open_model(find_model(options.source));
   check_target(model, options);
   const PackedSizes sizes =
@@ -72,18 +88,20 @@ void add_quantize(CLI::App& program) {
   command->add_option("source", options->source, "Model: a directory, or a file of llama2.c")
       ->required();
   command->add_option("target", options->target, "The file to write")->required();
-  command->add_option("--weights", options->weights, "Format of the matrices")
-      ->check(CLI::IsMember({"int8", "bf16"}))
+  command
+      ->add_option("--weights", options->weights,
+                   "Format of the matrices; int4: of the decoder's, the others are int8")
+      ->check(CLI::IsMember({"int8", "int4", "bf16"}))
       ->capture_default_str();
   command
       ->add_option("--group", options->group,
-                   "Weights that share a scale, where it divides their row; row: all of it")
-      ->check(CLI::IsMember({"row", "32", "64", "128"}))
-      ->capture_default_str();
+                   "int8: weights that share a scale, where it divides their row (default: row, "
+                   "all of it); int4: that share a factor (default: 64)")
+      ->check(CLI::IsMember({"row", "32", "64", "128"}));
   command
       ->add_option("--head", options->head,
-                   "Format of the decoder's last matrix (default: as the others)")
-      ->check(CLI::IsMember({"int8", "f16"}));
+                   "Format of the decoder's last matrix (default: int8, under bf16 that)")
+      ->check(CLI::IsMember({"int8", "int4", "f16"}));
   command->add_option("--tokenizer", options->settings.tokenizer,
                       "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
   command->add_option("--threads", options->threads, "Threads (default: every core)")
@@ -93,6 +111,7 @@ void add_quantize(CLI::App& program) {
   command->footer(
       "The file holds weights, configuration and vocabulary, and goes wherever a model does:\n"
       "  ocelli quantize ~/models/tinyllava tinyllava.ocelli\n"
+      "  ocelli quantize --weights int4 ~/models/tinyllava tinyllava.int4.ocelli\n"
       "  ocelli ask -m tinyllava.ocelli photo.jpg \"What is this?\"");
   command->callback([options] { run_quantize(*options); });
 }

@@ -134,6 +134,9 @@ class AttentionProbeImpl : public AttentionProbe {
     if (recordings_.empty() || !shape.causal) return;
     for (const Segment& segment : segments) record(q, keys, shape, segment);
   }
+  void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
+    inner_->argmax(x, scratch, columns);
+  }
   void add(const Tensor& x, const Tensor& out) override { inner_->add(x, out); }
   void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
     inner_->mlp(x, mlp, hidden, out);

@@ -10,6 +10,7 @@
 #include "host/error.h"
 #include "host/json.h"
 #include "kernels/ops.h"
+#include "kernels/quantise_int4.h"
 #include "kernels/safetensors.h"
 
 namespace ocelli::kernels {
@@ -107,6 +108,19 @@ int64_t count_non_finite(const HostTensor& tensor, T exponent) {
     total += count;
   }
   return total;
+}
+
+// Of int4: how many factors are not −15 … 15.
+int64_t count_impossible_factors(const HostTensor& tensor) {
+  const PanelShape shape = tensor.panel_shape();
+  int64_t count = 0;
+  for (int n = 0; n < shape.outputs; ++n) {
+    for (int i = 0; i < shape.inputs; i += shape.factor_group) {
+      const auto factor = std::to_integer<int8_t>(tensor.data[shape.factor_at(n, i)]);
+      count += factor < -kLargestFactor || factor > kLargestFactor ? 1 : 0;
+    }
+  }
+  return count;
 }
 
 int64_t count_non_finite(const HostTensor& tensor) {
@@ -240,6 +254,11 @@ void Checkpoint::require_finite(const std::set<std::string>* names) const {
   size_t bad = 0;
   for (const auto& [name, tensor] : tensors_) {
     if (names && !names->contains(name)) continue;
+    const int64_t impossible = tensor.factor_group > 0 ? count_impossible_factors(tensor) : 0;
+    if (impossible > 0) {
+      fail("{}: factors of {} ({} of {}) are not -15 to 15; the file is damaged", path_.string(),
+           quoted(name), impossible, tensor.shape[0] * tensor.panel_shape().factors());
+    }
     const HostTensor floats = floats_of(tensor);
     const int64_t count = count_non_finite(floats);
     if (count == 0 || ++bad > kMaxNonFiniteNamed) continue;
@@ -287,6 +306,7 @@ void TensorReader::require_alike(const LinearSource& source) {
   const auto kind = [](const HostTensor& weight) {
     if (weight.in_pairs()) return std::string("of bf16 in panels");
     if (!weight.quantised()) return std::string("of floats");
+    if (weight.factor_group > 0) return fmt::format("int4 in groups of {}", weight.factor_group);
     return fmt::format("quantised in groups of {}{}", weight.group,
                        weight.layout == Layout::kPanels ? " and packed" : "");
   };

@@ -49,9 +49,9 @@ class Checkpoint {
   void rename_prefix(const std::string& from, const std::string& to);
 
   // Throws host::Error naming the first float tensors that hold NaN or infinity, or quantised ones
-  // whose scales do, with how many such values; reads every byte of these. With `names`, only those
-  // tensors are looked at (those a model uses: TensorReader::used()); a name that is not there is
-  // passed over.
+  // whose scales do or whose factors are out of range, with how many such values; reads every byte
+  // of these. With `names`, only those tensors are looked at (those a model uses:
+  // TensorReader::used()); a name that is not there is passed over.
   void require_finite() const;
   void require_finite(const std::set<std::string>& names) const;
 

@@ -56,9 +56,9 @@ void check_weight_kind(const HostTensor& weight, const HostTensor& first) {
   OCELLI_CHECK(weight.in_pairs() == first.in_pairs(), "{} and {}: one of them is in panels of bf16",
                first.name, weight.name);
   OCELLI_CHECK(weight.quantised() == first.quantised() && weight.group == first.group &&
-                   weight.layout == first.layout,
-               "{} in groups of {}, {} of {}, or one of them in panels", first.name, first.group,
-               weight.name, weight.group);
+                   weight.layout == first.layout && weight.factor_group == first.factor_group,
+               "{} in groups of {}, {} of {}, or one of them in panels or int4", first.name,
+               first.group, weight.name, weight.group);
   OCELLI_CHECK(!weight.quantised() || (weight.group > 0 && weight.group <= kLargestGroup &&
                                        weight.shape[1] > 0 && weight.shape[1] % weight.group == 0),
                "{}: groups of {} in rows of {}", weight.name, weight.group, weight.shape[1]);

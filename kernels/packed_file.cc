@@ -11,6 +11,7 @@
 #include "host/json.h"
 #include "kernels/ops.h"
 #include "kernels/packed_pairs.h"
+#include "kernels/packing.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -21,7 +22,8 @@ using nlohmann::json;
 
 constexpr std::string_view kPrefix = "ocelli.";
 constexpr const char* kFormatKey = "ocelli.format";
-constexpr const char* kQuantisedKey = "ocelli.int8";
+constexpr const char* kInt8Key = "ocelli.int8";
+constexpr const char* kInt4Key = "ocelli.int4";
 constexpr const char* kTokenizerName = "ocelli.tokenizer";
 constexpr const char* kChecksumsName = "ocelli.checksums";
 constexpr std::string_view kPaddingPrefix = "ocelli.padding.";
@@ -35,11 +37,10 @@ std::string quoted(const std::string& name) {
   return fmt::format("\"{}\"", printable(name, 200));
 }
 
-// What "ocelli.int8" says of a matrix.
-struct Quantised {
-  std::string name;
-  std::vector<int64_t> shape;
-  int group = 0;
+// Where in the metadata, and in which file, something stands.
+struct Place {
+  const char* key;
+  const std::string& file;
 };
 
 std::string dtype_text(DType dtype) {
@@ -85,12 +86,22 @@ std::string take_text(std::map<std::string, std::string>& metadata, const std::s
   return text;
 }
 
-// The shape and group of the matrix `name` by "ocelli.int8": sizes within reason, the group a
-// divisor.
-Quantised parse_quantised(const std::string& name, const json& value, const std::string& where) {
+// Takes the object `place.key` out of the metadata.
+json take_object(std::map<std::string, std::string>& metadata, const Place& place) {
+  json object = host::parse_json(take_text(metadata, place.key, place.file),
+                                 fmt::format("{}: \"{}\"", place.file, place.key));
+  if (!object.is_object()) fail("{}: \"{}\" is not an object", place.file, place.key);
+  return object;
+}
+
+// The matrix `name` as "ocelli.int8" or "ocelli.int4" describes it, without its data: sizes within
+// reason, and a group that divides its rows, or one of int4's.
+HostTensor parse_quantised(const std::string& name, const json& value, const Place& place) {
+  const bool int4 = place.key == kInt4Key;
   const auto refuse = [&] {
-    fail("{}: \"{}\" has no shape of a matrix and group that divides its rows for {}: {}", where,
-         kQuantisedKey, quoted(name), printable(value.dump(), 200));
+    fail("{}: \"{}\" has no shape of a matrix and group {} for {}: {}", place.file, place.key,
+         int4 ? "of 32, 64 or 128" : "that divides its rows", quoted(name),
+         printable(value.dump(), 200));
   };
   const auto size_of = [&](const json& size, int largest) {
     if (!size.is_number_integer() || size < 1 || size > largest) refuse();
@@ -102,14 +113,18 @@ Quantised parse_quantised(const std::string& name, const json& value, const std:
       shape->size() < 2 || shape->size() > kMaxSafetensorsRank) {
     refuse();
   }
-  Quantised matrix;
-  matrix.name = name;
+  HostTensor matrix = {.name = name, .dtype = DType::kI8, .shape = {}};
   matrix.group = size_of(*group, kLargestGroup);
   int64_t inputs = 1;
   for (const json& size : *shape) {
     matrix.shape.push_back(size_of(size, kLargestSide));
     if (matrix.shape.size() > 1) inputs *= matrix.shape.back();
     if (inputs > kLargestSide) refuse();
+  }
+  if (int4) {
+    if (std::ranges::find(kFactorGroups, matrix.group) == std::end(kFactorGroups)) refuse();
+    if (inputs > kLargestGroup) refuse();
+    matrix.factor_group = std::exchange(matrix.group, static_cast<int>(inputs));
   }
   if (inputs % matrix.group != 0) refuse();
   return matrix;
@@ -164,25 +179,22 @@ class Tensors {
   std::unordered_map<std::string, HostTensor> by_name_;
 };
 
-HostTensor take_matrix(const Quantised& matrix, Tensors& tensors) {
-  HostTensor joined = {.name = matrix.name,
-                       .dtype = DType::kI8,
-                       .shape = matrix.shape,
-                       .data = nullptr,
-                       .scales = nullptr,
-                       .group = matrix.group};
+// How the values of a matrix in panels are written.
+std::vector<int64_t> stored_shape(const PanelShape& shape) {
+  if (shape.is_int4()) return {shape.panels(), shape.factor_lines() + shape.lines(), kStepBytes};
+  return {shape.panels(), shape.groups(), shape.steps(), kStepBytes};
+}
+
+HostTensor take_matrix(HostTensor joined, Tensors& tensors) {
   const PanelShape shape = joined.panel_shape();
-  const std::string scales = matrix.name + kScalesSuffix;
-  if (tensors.is_panels(matrix.name)) {
+  const std::string scales = joined.name + kScalesSuffix;
+  if (shape.is_int4() || tensors.is_panels(joined.name)) {
     joined.layout = Layout::kPanels;
-    joined.data = tensors
-                      .take(matrix.name, DType::kU8,
-                            {shape.panels(), shape.groups(), shape.steps(), kStepBytes})
-                      .data;
+    joined.data = tensors.take(joined.name, DType::kU8, stored_shape(shape)).data;
     joined.scales = reinterpret_cast<const float*>(
         tensors.take(scales, DType::kF32, {shape.panels(), shape.groups(), kPanelOutputs}).data);
   } else {
-    joined.data = tensors.take(matrix.name, DType::kI8, matrix.shape).data;
+    joined.data = tensors.take(joined.name, DType::kI8, joined.shape).data;
     joined.scales = reinterpret_cast<const float*>(
         tensors.take(scales, DType::kF32, {shape.outputs, shape.groups()}).data);
   }
@@ -215,29 +227,6 @@ std::vector<PackedContents::Checked> read_checksums(const std::vector<HostTensor
 }
 
 }  // namespace
-
-uint64_t checksum_of(std::span<const std::byte> bytes) {
-  constexpr size_t kLanes = 4;  // so that the multiplications need not wait for one another
-  constexpr uint64_t kFactor = 0x9E3779B97F4A7C15;
-  uint64_t lanes[kLanes] = {1, 2, 3, 4};
-  const auto mix = [](uint64_t& lane, uint64_t word) {
-    lane = (lane ^ word) * kFactor;
-    lane ^= lane >> 32;
-  };
-  size_t at = 0;
-  for (; bytes.size() - at >= sizeof lanes; at += sizeof lanes) {
-    uint64_t words[kLanes];
-    std::memcpy(words, bytes.data() + at, sizeof words);
-    for (size_t i = 0; i < kLanes; ++i) mix(lanes[i], words[i]);
-  }
-  // The last bytes, filled up with zeros; the length tells these from others.
-  uint64_t last[kLanes] = {};
-  if (at < bytes.size()) std::memcpy(last, bytes.data() + at, bytes.size() - at);
-  for (size_t i = 0; i < kLanes; ++i) mix(lanes[i], last[i]);
-  uint64_t sum = bytes.size();
-  for (const uint64_t lane : lanes) mix(sum, lane);
-  return sum;
-}
 
 void PackedContents::require_intact(const std::string& where) const {
   std::string named;
@@ -275,9 +264,8 @@ PackedContents take_packed(SafetensorsContents& contents, std::span<const std::b
   packed.config = take_text(contents.metadata, "ocelli.config", where);
   packed.source = take_text(contents.metadata, "ocelli.source", where);
   packed.tokenizer_kind = take_text(contents.metadata, "ocelli.tokenizer", where);
-  const json quantised = host::parse_json(take_text(contents.metadata, kQuantisedKey, where),
-                                          fmt::format("{}: \"{}\"", where, kQuantisedKey));
-  if (!quantised.is_object()) fail("{}: \"{}\" is not an object", where, kQuantisedKey);
+  const json int8 = take_object(contents.metadata, {kInt8Key, where});
+  const json int4 = take_object(contents.metadata, {kInt4Key, where});
 
   Tensors tensors(std::move(contents.tensors), where);
   tensors.take(kChecksumsName);
@@ -285,8 +273,11 @@ PackedContents take_packed(SafetensorsContents& contents, std::span<const std::b
   if (tokenizer.dtype != DType::kU8) fail("{}: \"{}\" is not of U8", where, kTokenizerName);
   packed.tokenizer = {tokenizer.data, static_cast<size_t>(tokenizer.bytes())};
   std::vector<HostTensor> matrices;
-  for (const auto& [name, value] : quantised.items()) {
-    matrices.push_back(take_matrix(parse_quantised(name, value, where), tensors));
+  for (const auto& [name, value] : int8.items()) {
+    matrices.push_back(take_matrix(parse_quantised(name, value, {kInt8Key, where}), tensors));
+  }
+  for (const auto& [name, value] : int4.items()) {
+    matrices.push_back(take_matrix(parse_quantised(name, value, {kInt4Key, where}), tensors));
   }
   contents.tensors = tensors.rest();
   std::move(matrices.begin(), matrices.end(), std::back_inserter(contents.tensors));
@@ -311,13 +302,15 @@ void PackedWriter::plan(const HostTensor& floats) {
 
 void PackedWriter::plan_values(const HostTensor& matrix) {
   const PanelShape shape = matrix.panel_shape();
-  quantised_ += fmt::format("{}{}: {}", quantised_.empty() ? "" : ", ", json(matrix.name).dump(),
-                            json{{"shape", matrix.shape}, {"group", matrix.group}}.dump());
+  const bool int4 = shape.is_int4();
+  std::string& list = int4 ? int4_ : int8_;
+  const int group = int4 ? shape.factor_group : shape.group;
+  list += fmt::format("{}{}: {}", list.empty() ? "" : ", ", json(matrix.name).dump(),
+                      json{{"shape", matrix.shape}, {"group", group}}.dump());
   if (matrix.layout == Layout::kRows) {
     plan(matrix.name, "I8", matrix.shape, matrix.bytes());
   } else {
-    plan(matrix.name, "U8", {shape.panels(), shape.groups(), shape.steps(), kStepBytes},
-         shape.value_bytes());
+    plan(matrix.name, "U8", stored_shape(shape), shape.value_bytes());
   }
 }
 
@@ -338,7 +331,8 @@ void PackedWriter::set_metadata(const std::string& key, const std::string& value
 std::string PackedWriter::header() const {
   json metadata = metadata_;
   metadata[kFormatKey] = std::to_string(kPackedFormat);
-  metadata[kQuantisedKey] = "{" + quantised_ + "}";
+  metadata[kInt8Key] = "{" + int8_ + "}";
+  metadata[kInt4Key] = "{" + int4_ + "}";
   std::string text = "{\"__metadata__\":" + metadata.dump();
   int64_t at = 0;
   for (const Entry& entry : entries_) {

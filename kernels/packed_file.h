@@ -14,13 +14,14 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/checksum.h"
 #include "kernels/safetensors.h"
 #include "kernels/tensor.h"
 
 namespace ocelli::kernels {
 
 // The version of the format that is written, and the only one that is read.
-inline constexpr int kPackedFormat = 1;
+inline constexpr int kPackedFormat = 2;
 // Where every tensor begins in the file, to a multiple.
 inline constexpr int64_t kPackedAlignment = 64;
 
@@ -53,10 +54,6 @@ bool looks_like_safetensors(std::span<const std::byte> file);
 // header's checksum; throws host::Error that begins with `where`.
 PackedContents take_packed(SafetensorsContents& contents, std::span<const std::byte> file,
                            const std::string& where);
-
-// 64 bits that change with any change of the bytes, but for one chance in 2^64: no protection
-// against intent.
-uint64_t checksum_of(std::span<const std::byte> bytes);
 
 // Writes a packed model in two passes: first all is planned, which gives the header and the size,
 // then the tensors' bytes are put, in the order of the plan.
@@ -96,8 +93,10 @@ class PackedWriter {
   void write(std::span<const std::byte> bytes);
 
   std::map<std::string, std::string> metadata_;
-  std::string pairs_;      // the text of "ocelli.bf16"
-  std::string quantised_;  // the text of "ocelli.int8", without its braces
+  std::string pairs_;  // the text of "ocelli.bf16"
+  // The texts of "ocelli.int8" and "ocelli.int4", without their braces.
+  std::string int8_;
+  std::string int4_;
   std::vector<Entry> entries_;
   int64_t data_bytes_ = 0;
   int64_t file_bytes_ = 0;

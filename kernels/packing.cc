@@ -7,6 +7,7 @@
 
 #include "host/error.h"
 #include "kernels/quantise.h"
+#include "kernels/quantise_int4.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -28,10 +29,10 @@ uint32_t biased(const std::byte* values, int count) {
 
 // Sums over the panels of all matrices of a source.
 template <typename Size>
-int64_t sum(const LinearSource& source, int group, Size size) {
+int64_t sum(const LinearSource& source, const PanelFormat& format, Size size) {
   int64_t total = 0;
   for (const HostTensor& weight : source.weights) {
-    total += size(PackedStack::shape_of(weight, group));
+    total += size(PackedStack::shape_of(weight, format));
   }
   return total;
 }
@@ -59,7 +60,8 @@ void pack_matrix(const HostTensor& matrix, PackedInt8& packed, host::ThreadPool&
 PanelScratch::PanelScratch(const PanelShape& shape)
     : row(shape.inputs),
       values(static_cast<size_t>(shape.inputs) * kPanelOutputs),
-      scales(static_cast<size_t>(shape.panel_scales())) {
+      scales(static_cast<size_t>(shape.panel_scales())),
+      factors(shape.is_int4() ? static_cast<size_t>(shape.factors()) * kPanelOutputs : 0) {
 }
 
 PackedInt8::PackedInt8(const PanelShape& shape)
@@ -95,14 +97,48 @@ bool PackedInt8::pack_panel(const HostTensor& matrix, int panel, PanelScratch& s
                    scratch.row.data());
     int8_t* values = scratch.values.data() + int64_t{n} * shape_.inputs;
     float* scales = scratch.scales.data() + int64_t{n} * shape_.groups();
+    if (shape_.is_int4()) {
+      int8_t* factors = scratch.factors.data() + int64_t{n} * shape_.factors();
+      const Int4Row row = {values, factors, scales};
+      if (!quantise_int4_row(scratch.row.data(), shape_.inputs, shape_.factor_group, row)) {
+        return false;
+      }
+      continue;
+    }
     if (!quantise_row(scratch.row.data(), shape_.inputs, shape_.group, values, scales)) {
       return false;
     }
     rows[n] = {reinterpret_cast<const std::byte*>(values),
                reinterpret_cast<const std::byte*>(scales)};
   }
-  pack_rows(rows, count, panel);
+  if (shape_.is_int4()) {
+    pack_int4_rows(scratch, count, panel);
+  } else {
+    pack_rows(rows, count, panel);
+  }
   return true;
+}
+
+void PackedInt8::pack_int4_rows(const PanelScratch& rows, int count, int panel) {
+  uint8_t* target = value_data() + panel * shape_.panel_bytes();
+  const int lines = shape_.factor_lines();
+  std::fill_n(target, lines * kStepBytes, uint8_t{0});
+  std::fill_n(target + lines * kStepBytes, shape_.lines() * kStepBytes, uint8_t{0x88});
+  for (int n = 0; n < kPanelOutputs; ++n) {
+    scale_data()[panel * shape_.panel_scales() + n] = n < count ? rows.scales[n] : 0;
+    if (n >= count) continue;
+    for (int f = 0; f < shape_.factors(); ++f) {
+      target[f * kPanelOutputs + n] =
+          static_cast<uint8_t>(rows.factors[int64_t{n} * shape_.factors() + f]);
+    }
+    const int8_t* values = rows.values.data() + int64_t{n} * shape_.inputs;
+    for (int i = 0; i < shape_.inputs; ++i) {
+      const int nibble = values[i] + 8;
+      uint8_t& byte = target[shape_.nibble_at(n, i)];
+      const bool lower = i / kStepInputs % 2 == 0;
+      byte = static_cast<uint8_t>(lower ? (byte & 0xF0) | nibble : (byte & 0x0F) | nibble << 4);
+    }
+  }
 }
 
 void PackedInt8::pack_rows(const Row* rows, int count, int panel) {
@@ -124,20 +160,23 @@ void PackedInt8::pack_rows(const Row* rows, int count, int panel) {
   }
 }
 
-PanelShape PackedStack::shape_of(const HostTensor& matrix, int group) {
-  const int64_t inputs = matrix.elements() / matrix.shape[0];
-  return {static_cast<int>(matrix.shape[0]), static_cast<int>(inputs),
-          matrix.quantised() ? matrix.group : fitting_group(group, inputs)};
+PanelShape PackedStack::shape_of(const HostTensor& matrix, const PanelFormat& format) {
+  const auto outputs = static_cast<int>(matrix.shape[0]);
+  const auto inputs = static_cast<int>(matrix.elements() / matrix.shape[0]);
+  if (matrix.quantised()) return {outputs, inputs, matrix.group};
+  if (format.factor_group > 0) return {outputs, inputs, inputs, format.factor_group};
+  return {outputs, inputs, fitting_group(format.group, inputs)};
 }
 
-PackedStack::PackedStack(const LinearSource& source, int group, host::ThreadPool& pool)
-    : values_(sum(source, group, [](const PanelShape& s) { return s.value_bytes(); })),
-      scales_(sum(source, group, [](const PanelShape& s) { return s.scales() * kScaleBytes; })) {
+PackedStack::PackedStack(const LinearSource& source, const PanelFormat& format,
+                         host::ThreadPool& pool)
+    : values_(sum(source, format, [](const PanelShape& s) { return s.value_bytes(); })),
+      scales_(sum(source, format, [](const PanelShape& s) { return s.scales() * kScaleBytes; })) {
   const std::byte* values = values_.data();
   const auto* scales = reinterpret_cast<const float*>(scales_.data());
   for (const HostTensor& weight : source.weights) {
     OCELLI_CHECK(weight.layout == Layout::kRows, "{} is in panels already", weight.name);
-    const PanelShape shape = shape_of(weight, group);
+    const PanelShape shape = shape_of(weight, format);
     PackedInt8 packed(shape, values, scales);
     pack_matrix(weight, packed, pool);
     weights_.push_back({.name = weight.name,
@@ -146,7 +185,8 @@ PackedStack::PackedStack(const LinearSource& source, int group, host::ThreadPool
                         .data = values,
                         .scales = scales,
                         .group = shape.group,
-                        .layout = Layout::kPanels});
+                        .layout = Layout::kPanels,
+                        .factor_group = shape.factor_group});
     values += shape.value_bytes();
     scales += shape.scales();
   }
@@ -158,7 +198,7 @@ UnpackedInt8::UnpackedInt8(const HostTensor& panels) : tensor_(panels) {
   scales_.reserve(int64_t{shape.outputs} * shape.groups());
   for (int n = 0; n < shape.outputs; ++n) {
     for (int i = 0; i < shape.inputs; ++i) {
-      values_.push_back(panels.data[shape.value_at(n, i)] ^ std::byte{0x80});
+      values_.push_back(static_cast<std::byte>(panel_value(panels, shape, n, i)));
     }
     for (int g = 0; g < shape.groups(); ++g) {
       scales_.push_back(scale_of(panels, shape.scale_at(n, g)));
@@ -167,6 +207,7 @@ UnpackedInt8::UnpackedInt8(const HostTensor& panels) : tensor_(panels) {
   tensor_.data = values_.data();
   tensor_.scales = scales_.data();
   tensor_.layout = Layout::kRows;
+  tensor_.factor_group = 0;
 }
 
 }  // namespace ocelli::kernels

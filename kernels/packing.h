@@ -18,6 +18,16 @@
 //
 // Scales, fp32: [panel][group][16 outputs]; those of outputs past the last are 0.
 //
+// int4: the same values, with one group a row, as products of an integer factor, −15 … 15, that
+// `factor_group` inputs of an output share (the last of a row perhaps fewer) and a nibble less 8:
+//
+//   [panel] { [factor group][16 outputs] factors, a signed byte each; zeros up to a cache line;
+//             [line][16 outputs][4 inputs] nibbles }
+//
+//   line   two steps: the lower half of byte 4 · n + i is input i of the first, the upper half of
+//          the second; ceil(inputs / 8) lines. Inputs past a row's end and outputs past the last
+//          are 8, and their factors are 0 where a whole output is none.
+//
 // Both blocks start on a cache line. Numbers are little-endian. docs/weight-format.md describes the
 // file that holds them.
 #pragma once
@@ -32,12 +42,20 @@
 
 namespace ocelli::kernels {
 
+// What floats become: int8 in groups as fitting_group(group) says, or, with a factor_group, int4.
+struct PanelFormat {
+  int group = 0;
+  int factor_group = 0;  // one of kFactorGroups
+};
+inline constexpr int kFactorGroups[] = {32, 64, 128};
+
 // What packing a panel of floats works in; one a thread.
 struct PanelScratch {
   explicit PanelScratch(const PanelShape& shape);
   std::vector<float> row;
-  std::vector<int8_t> values;  // [16, inputs]
-  std::vector<float> scales;   // [16, groups]
+  std::vector<int8_t> values;   // [16, inputs]
+  std::vector<float> scales;    // [16, groups]
+  std::vector<int8_t> factors;  // int4: [16, factors]
 };
 
 class PackedInt8 {
@@ -50,8 +68,8 @@ class PackedInt8 {
   // Packs panel `panel` of the stacked quantised matrices of `source`, which are in rows and have
   // the shape together.
   void pack_panel(const LinearSource& source, int panel);
-  // The same of one matrix of floats, which becomes int8 by quantise_row; false when one is NaN or
-  // infinite.
+  // The same of one matrix of floats, which becomes int8 by quantise_row or int4 by
+  // quantise_int4_row; false when one is NaN or infinite.
   bool pack_panel(const HostTensor& matrix, int panel, PanelScratch& scratch);
 
   const PanelShape& shape() const { return shape_; }
@@ -66,6 +84,7 @@ class PackedInt8 {
   };
 
   void pack_rows(const Row* rows, int count, int panel);
+  void pack_int4_rows(const PanelScratch& rows, int count, int panel);
   uint8_t* value_data() const { return reinterpret_cast<uint8_t*>(values_.data()); }
   float* scale_data() const { return reinterpret_cast<float*>(scales_.data()); }
 
@@ -78,15 +97,14 @@ class PackedInt8 {
 // the last have a multiple of 16 outputs they are one matrix as well.
 class PackedStack {
  public:
-  // Quantises floats in groups as fitting_group(group) says; matrices that are quantised already
-  // keep their values and groups. Throws host::Error when a float is NaN or infinite, or memory is
-  // short.
-  PackedStack(const LinearSource& source, int group, host::ThreadPool& pool);
+  // Quantises floats; matrices that are quantised already keep their values and groups, in int8.
+  // Throws host::Error when a float is NaN or infinite, or memory is short.
+  PackedStack(const LinearSource& source, const PanelFormat& format, host::ThreadPool& pool);
 
   // The matrices, which refer to this object's memory.
   const std::vector<HostTensor>& weights() const { return weights_; }
   // The panels that such a matrix gets.
-  static PanelShape shape_of(const HostTensor& matrix, int group);
+  static PanelShape shape_of(const HostTensor& matrix, const PanelFormat& format);
 
  private:
   HostStorage values_;
@@ -94,7 +112,7 @@ class PackedStack {
   std::vector<HostTensor> weights_;
 };
 
-// A matrix in panels turned back into rows.
+// A matrix in panels turned back into rows of int8.
 class UnpackedInt8 {
  public:
   explicit UnpackedInt8(const HostTensor& panels);

@@ -66,7 +66,7 @@ int64_t HostTensor::scale_count() const {
 
 PanelShape HostTensor::panel_shape() const {
   const int64_t outputs = shape.empty() ? 1 : shape[0];
-  return {static_cast<int>(outputs), static_cast<int>(elements() / outputs), group};
+  return {static_cast<int>(outputs), static_cast<int>(elements() / outputs), group, factor_group};
 }
 
 PairShape HostTensor::pair_shape() const {
@@ -105,8 +105,8 @@ void convert_panels(const HostTensor& source, float* out) {
   const PanelShape shape = source.panel_shape();
   for (int n = 0; n < shape.outputs; ++n) {
     for (int i = 0; i < shape.inputs; ++i) {
-      const int value = std::to_integer<int>(source.data[shape.value_at(n, i)]) - 128;
-      *out++ = static_cast<float>(value) * scale_of(source, shape.scale_at(n, i / shape.group));
+      *out++ = static_cast<float>(panel_value(source, shape, n, i)) *
+               scale_of(source, shape.scale_at(n, i / shape.group));
     }
   }
 }
@@ -133,6 +133,15 @@ void convert_to_f32(const HostTensor& source, float* out) {
     const float scale = scale_of(source, first / source.group);
     for (int64_t i = first; i < first + source.group; ++i) out[i] *= scale;
   }
+}
+
+int panel_value(const HostTensor& panels, const PanelShape& shape, int output, int input) {
+  if (!shape.is_int4())
+    return std::to_integer<int>(panels.data[shape.value_at(output, input)]) - 128;
+  const int byte = std::to_integer<int>(panels.data[shape.nibble_at(output, input)]);
+  const int nibble = input / kStepInputs % 2 == 0 ? byte & 15 : byte >> 4;
+  const auto factor = std::to_integer<int8_t>(panels.data[shape.factor_at(output, input)]);
+  return static_cast<int8_t>(factor * (nibble - 8));  // a factor that is out of range wraps
 }
 
 float scale_of(const HostTensor& source, int64_t index) {

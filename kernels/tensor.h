@@ -38,8 +38,9 @@ const char* name(DType dtype);
 //
 // A quantised tensor is of kI8 and has one scale for every `group` values of a row (of
 // shape[1] · shape[2] · … values): value i stands for data[i] · scales[i / group], where it is in
-// rows. In panels its values and scales stand as kernels/packing.h says; shape is the same. A
-// matrix of kBF16 may be in panels as well, those of kernels/pair_packing.h.
+// rows. In panels its values and scales stand as kernels/packing.h says; shape is the same. With a
+// factor_group the panels are of int4: what stands for an int8 value is a product then, and `group`
+// is the row. A matrix of kBF16 may be in panels as well, those of kernels/pair_packing.h.
 enum class Layout : uint8_t { kRows, kPanels };
 
 struct HostTensor {
@@ -50,6 +51,7 @@ struct HostTensor {
   const float* scales = nullptr;
   int group = 0;
   Layout layout = Layout::kRows;
+  int factor_group = 0;
 
   bool quantised() const { return scales != nullptr; }
   int64_t elements() const;
@@ -72,6 +74,9 @@ void convert_to_f32(DType dtype, const std::byte* source, int64_t elements, floa
 
 // All of a tensor to fp32: value · scale where it is quantised.
 void convert_to_f32(const HostTensor& source, float* out);
+
+// The int8 value that stands for input `input` of output `output` of a matrix in panels.
+int panel_value(const HostTensor& panels, const PanelShape& shape, int output, int input);
 
 // Scale `index` of a quantised tensor, as they are stored. A file promises no alignment, so it is
 // copied out.

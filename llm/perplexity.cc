@@ -71,7 +71,9 @@ double PerplexityMeter::score_rows(const Tensor& x, std::span<const int32_t> row
   ops_.read(logits, values);
   double nats = 0;
   for (size_t i = 0; i < next.size(); ++i) {
-    nats += negative_log_likelihood(values.subspan(i * vocab, vocab), next[i]);
+    const auto row = values.subspan(i * vocab, vocab);
+    nats += negative_log_likelihood(row, next[i]);
+    if (observe_) observe_(row);
   }
   return nats;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -21,6 +22,11 @@ class PerplexityMeter {
   // `context`: positions of a window, from 2 to limits().capacity. Both must outlive this.
   PerplexityMeter(kernels::Ops& ops, Decoder& decoder, int context);
 
+  // From now on `observe` sees the logits that foretell each scored id, in order.
+  void observe_logits(std::function<void(std::span<const float>)> observe) {
+    observe_ = std::move(observe);
+  }
+
   // Σ −ln P(ids[i] | ids before it) over i ≥ 1, in nats; NaN where the model computes NaN.
   // `advanced` is called with the number of tokens scored since the last call.
   double score(std::span<const int32_t> ids, const std::function<void(int64_t)>& advanced);
@@ -37,6 +43,7 @@ class PerplexityMeter {
   kernels::Tensor x_;       // [max_rows, hidden]
   kernels::Tensor logits_;  // [logit_rows, vocab]
   std::vector<float> host_logits_;
+  std::function<void(std::span<const float>)> observe_;
 };
 
 // −ln softmax(logits)[id], in nats.

@@ -49,4 +49,7 @@ Image read_image(const std::string& path, const DecodeOptions& options = {});
 // that was at `path` as it was.
 void write_png(const Image& image, const std::string& path);
 
+// The bytes of a JPEG, `quality` in [1, 100] as libjpeg counts.
+std::string encode_jpeg(const Image& image, int quality);
+
 }  // namespace ocelli::vision

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "kernels/cpu/int4_sums.h"
 #include "kernels/cpu/tasks.h"
 #include "kernels/op_checks.h"
 
@@ -20,10 +21,15 @@ constexpr int kInt8TaskRows = 512;
 constexpr int kInt8RowBlock = 12;
 constexpr int64_t kInt8TaskRowBytes = 1'300'000;
 constexpr int kInt8TaskWeights = 16'000;
-// Fewer rows go faster one by one than in tiles.
+// So much of a matrix of int4 is made int8 at a time: it stays in L2 with the rows.
+constexpr int64_t kExpandedWeights = 200'000;
+// Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.
 constexpr int kFewestTiledRows = 8;
-// A task in tiles: all rows, and weights that stay in L2 while they pass.
-constexpr int64_t kTiledTaskWeights = 650'000;
+// A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
+// a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
+constexpr int64_t kTiledRowBytes = 900'000;
+constexpr int kTiledInputs = 2560;
+constexpr int kMostTiledPanels = 16;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
@@ -131,6 +137,8 @@ struct Rectangle {
   int outputs;
   std::byte* scratch;  // of its thread, as Int8Block wants it
   int next_output;     // of the rectangle that comes next, or -1
+  uint8_t* expanded;   // where int4 is made int8,
+  int panels;          // so many panels at a time
 };
 
 // Of part `part` of w: a rectangle of its outputs.
@@ -150,7 +158,32 @@ Int8Block block_of(const QuantisedRows& x, const CpuLinear& w, size_t part, cons
           weight.shape().steps(),
           epilogue,
           r.scratch,
-          next};
+          next,
+          weight.shape().factor_group / kInt4LineInputs};
+}
+
+// Computes a block, whose weights have the panels of `shape`, in a rectangle.
+void multiply(const Int8Functions& functions, const Int8Block& block, const PanelShape& shape,
+              const Rectangle& r) {
+  if (!shape.is_int4()) return functions.linear(block);
+  if (block.x.sums != nullptr) return functions.int4.linear(block);
+  const int64_t panel_bytes = shape.as_int8().panel_bytes();
+  const int outputs = r.panels * kPanelOutputs;
+  for (int first = 0; first < r.outputs; first += outputs) {
+    Int8Block part = block;
+    part.outputs = std::min(outputs, r.outputs - first);
+    const int panel = first / kPanelOutputs;
+    for (int i = 0; i < ceil_div(part.outputs, kPanelOutputs); ++i) {
+      functions.int4.expand(block.values + (panel + i) * shape.panel_bytes(), block.steps,
+                            block.factor_lines, r.expanded + i * panel_bytes);
+    }
+    part.values = r.expanded;
+    part.scales += first;
+    if (block.bias) part.bias += first;
+    part.out = shifted(block.out, 0, first);
+    part.next = nullptr;
+    functions.linear(part);
+  }
 }
 
 }  // namespace
@@ -189,7 +222,8 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
     for (size_t part = 0; part < w.int8_parts.size(); ++part) {
       const PanelShape& shape = w.int8_parts[part].weight.shape();
       each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
-        table_.int8.linear(block_of(quantised, w, part, rectangle, to, epilogue));
+        multiply(table_.int8, block_of(quantised, w, part, rectangle, to, epilogue), shape,
+                 rectangle);
       });
     }
     return;
@@ -210,14 +244,16 @@ void LinearEngine::run_gated(const Tensor& x, const Mlp& mlp, const Tensor& out)
     return;
   }
   const bool fits = w.int8_parts.size() == 1 && gate.int8_parts.size() == 1 &&
-                    w.int8_parts[0].weight.shape().group == gate.int8_parts[0].weight.shape().group;
+                    w.int8_parts[0].weight.shape().has_groups_of(gate.int8_parts[0].weight.shape());
   if (!fits) return both();
   const PanelShape& shape = w.int8_parts[0].weight.shape();
   const QuantisedRows quantised = quantise(x, shape);
   announce_panels(w, quantised, x.rows);
   each_rectangle(quantised, x.rows, shape, [&, to = rows_of(out)](const Rectangle& rectangle) {
-    table_.int8.linear(block_of(quantised, w, 0, rectangle, to, mlp.activation));
-    table_.int8.linear(block_of(quantised, gate, 0, rectangle, to, Epilogue::kMultiply));
+    multiply(table_.int8, block_of(quantised, w, 0, rectangle, to, mlp.activation), shape,
+             rectangle);
+    multiply(table_.int8, block_of(quantised, gate, 0, rectangle, to, Epilogue::kMultiply), shape,
+             rectangle);
   });
 }
 
@@ -298,14 +334,20 @@ QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) 
   const int64_t stride = int64_t{lines} * kLine;
   const int64_t padded_rows = round_up(x.rows, kQuantisedRowBlock);
   const int64_t scale_bytes = padded_rows * panels.groups() * int64_t{sizeof(float)};
+  const bool sums = panels.is_int4() && x.rows < kFewestTiledRows;
+  const int sum_groups = sums ? panels.factors() : 0;
+  const int64_t sum_bytes = int64_t{x.rows} * sum_groups * int64_t{sizeof(int32_t)};
   const QuantisedRows all = {reinterpret_cast<int8_t*>(values_.room_for(padded_rows * stride)),
                              reinterpret_cast<float*>(scales_.room_for(scale_bytes)),
                              reinterpret_cast<int32_t*>(corrections_.room_for(scale_bytes)),
                              stride,
                              panels.groups(),
-                             tiles};
+                             tiles,
+                             sums ? reinterpret_cast<int32_t*>(sums_.room_for(sum_bytes)) : nullptr,
+                             sum_groups};
   each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row) {
     table_.int8.quantise_row(from.f32(row), x.cols, panels.group, all.from(row));
+    if (sums) add_sums(all.from(row), panels);
   });
   return all;
 }
@@ -313,10 +355,12 @@ QuantisedRows LinearEngine::quantise(const Tensor& x, const PanelShape& panels) 
 LinearEngine::TaskShape LinearEngine::task_shape(const QuantisedRows& x, int rows,
                                                  const PanelShape& shape) const {
   if (x.tiles) {
-    const auto fitting = static_cast<int>(kTiledTaskWeights / shape.panel_bytes());
-    const int even = ceil_div(shape.panels(), pool_.size() * kTasksPerThread);
+    const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
+    const int blocks = ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs));
+    const int even = ceil_div(shape.panels() * blocks, pool_.size() * kTasksPerThread);
     // In pairs, as the kernel takes them.
-    return {rows, std::max(2, round_up(std::min(fitting, even), 2))};
+    return {round_up(ceil_div(rows, blocks), kQuantisedRowBlock),
+            std::max(2, round_up(std::min(kMostTiledPanels, even), 2))};
   }
   const int fitting = std::clamp(static_cast<int>(kInt8TaskRowBytes / shape.inputs),
                                  2 * kInt8RowBlock, kInt8TaskRows);
@@ -331,18 +375,25 @@ LinearEngine::TaskShape LinearEngine::task_shape(const QuantisedRows& x, int row
 template <typename Body>
 void LinearEngine::each_rectangle(const QuantisedRows& x, int rows, const PanelShape& shape,
                                   const Body& body) {
-  const TaskShape tasks = task_shape(x, rows, shape);
+  const bool expands = shape.is_int4() && x.sums == nullptr;
+  const PanelShape multiplied = expands ? shape.as_int8() : shape;
+  const TaskShape tasks = task_shape(x, rows, multiplied);
   const int ranges = ceil_div(shape.panels(), tasks.panels);
-  const int64_t scratch_bytes = x.tiles ? tiled_scratch(tasks.panels * kPanelOutputs) : 0;
+  const int64_t sum_bytes = x.tiles ? tiled_scratch(tasks.rows, tasks.panels * kPanelOutputs) : 0;
+  const auto fitting = static_cast<int>(kExpandedWeights / multiplied.panel_bytes());
+  const int panels = std::min(tasks.panels, std::max(kPanelsTogether, fitting));
+  const int64_t scratch_bytes = sum_bytes + (expands ? panels * multiplied.panel_bytes() : 0);
   std::byte* scratch = scratch_.room_for(scratch_bytes * pool_.size());
   const int outputs = tasks.panels * kPanelOutputs;
   const auto task = [&](int index, int thread) {
     const int row = index / ranges * tasks.rows;
     const int output = index % ranges * outputs;
     const int next = output + outputs;
+    std::byte* own = scratch + thread * scratch_bytes;
     body(Rectangle{row, std::min(tasks.rows, rows - row), output,
-                   std::min(outputs, shape.outputs - output), scratch + thread * scratch_bytes,
-                   next + outputs <= shape.outputs ? next : -1});
+                   std::min(outputs, shape.outputs - output), own,
+                   next + outputs <= shape.outputs ? next : -1,
+                   reinterpret_cast<uint8_t*>(own + sum_bytes), panels});
   };
   const int64_t products = int64_t{rows} * shape.outputs * shape.inputs;
   each_task(pool_, ranges * ceil_div(rows, tasks.rows), products < kSmallInt8Product, task);

@@ -75,6 +75,7 @@ class LinearEngine {
   Scratch values_;
   Scratch scales_;
   Scratch corrections_;
+  Scratch sums_;
   Scratch scratch_;  // a block's, for each thread
 };
 

@@ -49,12 +49,22 @@ struct QuantisedRows {
   int64_t stride = 0;              // bytes of a row
   int groups = 0;
   bool tiles = false;
+  // For a product with int4: [rows][sum_groups], the sums of the values that share a factor.
+  int32_t* sums = nullptr;
+  int sum_groups = 0;
 
   // These rows from `row` on: in tiles, a multiple of 16, or one row alone.
   [[gnu::always_inline]] QuantisedRows from(int64_t row) const {
     int8_t* start = values + (tiles ? row / kTileRows * kTileRows * stride + row % kTileRows * kLine
                                     : row * stride);
-    return {start, scales + row * groups, corrections + row * groups, stride, groups, tiles};
+    return {start,
+            scales + row * groups,
+            corrections + row * groups,
+            stride,
+            groups,
+            tiles,
+            sums + row * sum_groups,
+            sum_groups};
   }
   // Value `i` of the first row, i counting what groups are filled up with.
   [[gnu::always_inline]] int8_t* at(int64_t i) const {
@@ -68,11 +78,26 @@ struct QuantisedRows {
 // `values` may be read up to a multiple of this many rows: what stands there is not used.
 inline constexpr int kQuantisedRowBlock = 32;
 
-// In tiles: bytes of scratch for a block of so many outputs.
-inline constexpr int kTiledRows = 256;
-inline constexpr int64_t tiled_scratch(int outputs) {
-  return int64_t{kTiledRows} * ((outputs + 31) / 32 * 32) * int64_t{sizeof(int32_t)};
+// In tiles: bytes of scratch for a block of so many rows and outputs.
+inline constexpr int64_t tiled_scratch(int rows, int outputs) {
+  constexpr int64_t kSums = int64_t{32} * 32 * int64_t{sizeof(int32_t)};
+  return (2 + int64_t{(rows + 31) / 32} * ((outputs + 31) / 32)) * kSums;
 }
+
+// The lines of a panel of int4, for whoever does not include packing.h.
+struct Int4Lines {
+  int steps = 0;
+  int factor_lines = 0;  // lines of nibbles that share factors
+
+  [[gnu::always_inline]] int of_nibbles() const { return (steps + 1) / 2; }
+  // 16 bytes for each group.
+  [[gnu::always_inline]] int of_factors() const {
+    return ((of_nibbles() + factor_lines - 1) / factor_lines + 3) / 4;
+  }
+  [[gnu::always_inline]] int64_t panel_bytes() const {
+    return int64_t{64} * (of_factors() + of_nibbles());
+  }
+};
 
 // out[r][n] ← epilogue(x·W + bias) for `rows` quantised rows and `outputs` outputs of a packed
 // matrix, from an output on that is a multiple of 16. Gives the same bits on every instruction set,
@@ -89,6 +114,14 @@ struct Int8Block {
   Epilogue epilogue = Epilogue::kStore;
   std::byte* scratch = nullptr;   // of a block in tiles: tiled_scratch(), on a cache line
   const uint8_t* next = nullptr;  // values that this thread may want next, as many as here
+  int factor_lines = 0;           // of int4: lines of nibbles that share factors
+};
+
+struct Int4Functions {
+  // `linear` of Int8Functions for values of int4 and rows with sums.
+  void (*linear)(const Int8Block& block);
+  // One panel of int4, on a cache line, to `steps` lines of int8.
+  void (*expand)(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 };
 
 struct Int8Functions {
@@ -97,6 +130,7 @@ struct Int8Functions {
   void (*linear)(const Int8Block& block);
   // Whether `linear` takes rows in tiles too.
   bool tiles = false;
+  Int4Functions int4;
 };
 
 // Rows of activations rounded to bf16 and filled up with zeros to whole cache lines: either as

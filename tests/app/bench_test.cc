@@ -123,6 +123,19 @@ TEST(Bench, Int8HasOneScaleARowAndKeysOneAHead) {
             kLayers * kLayerMatrices + kClassifier + kOutputs * 4 + kNorms * 4 + 2 * kKeys);
 }
 
+TEST(Bench, Int4HasFactorsAndAnInt8Head) {
+  const json report = bench("--preset stories15m --weights int4 --group 64 --context 10");
+  const json& decode = report["rows"][1];
+  // Half a byte a weight, lines of four groups' factors of 16 outputs: 288 and 768 inputs have 5
+  // and 12 groups. All outputs are whole panels.
+  constexpr int64_t kNarrow = 2 * 64 / 16;
+  constexpr int64_t kWide = 3 * 64 / 16;
+  constexpr int64_t kFactors = (4 * kDim + 2 * kHidden) * kNarrow + kDim * kWide;
+  constexpr int64_t kOutputs = kLayers * (5 * kDim + 2 * kHidden) + 32000;
+  EXPECT_EQ(decode["bytes"], kLayers * (kLayerMatrices / 2 + kFactors) + kClassifier +
+                                 kOutputs * 4 + kNorms * 4 + cache_bytes(11));
+}
+
 TEST(Bench, AModelThatSeesHasEveryRow) {
   const json report =
       bench(fmt::format("-m '{}' --context 9", source_path("assets/demo").string()));

@@ -20,7 +20,7 @@ class Feed : public testing::Test {
     }
     options_.threads = 3;
     options_.ahead = 5;
-    options_.wanted = [](const host::Sha256Digest&) { return true; };
+    options_.wanted = [](size_t, const host::Sha256Digest&) { return true; };
     options_.preprocess = [this](const vision::Image& image) {
       ++preprocessed_;
       return image;
@@ -59,7 +59,7 @@ TEST_F(Feed, GivesEveryPictureInOrder) {
 
 TEST_F(Feed, DecodesNothingThatIsNotWanted) {
   const auto unwanted = host::sha256(read_file(paths_[7]));
-  options_.wanted = [&](const host::Sha256Digest& digest) { return digest != unwanted; };
+  options_.wanted = [&](size_t, const host::Sha256Digest& digest) { return digest != unwanted; };
   PictureFeed feed(paths_, options_);
   for (size_t i = 0; i < kPictures; ++i) {
     const FedPicture picture = take(feed);
@@ -105,7 +105,7 @@ TEST_F(Feed, MayBeLeftBeforeItsEnd) {
 
 TEST_F(Feed, DoesNotWaitLongerThanItIsTold) {
   std::atomic<bool> open = false;
-  options_.wanted = [&](const host::Sha256Digest&) {
+  options_.wanted = [&](size_t, const host::Sha256Digest&) {
     eventually([&] { return open.load(); });
     return true;
   };

@@ -153,7 +153,7 @@ TEST(Quantize, NanIsRefusedByNameAndLeavesNothing) {
 }
 
 TEST(Quantize, WrongOptionsAreUsage) {
-  for (const char* wrong : {"--weights int3", "--group 63", "--head int4", "--threads 0"}) {
+  for (const char* wrong : {"--weights int3", "--group 63", "--head int2", "--threads 0"}) {
     EXPECT_EQ(run_ocelli("quantize " + demo() + " /tmp/never " + wrong).code, 2) << wrong;
   }
 }

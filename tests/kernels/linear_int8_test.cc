@@ -153,10 +153,12 @@ TEST_P(LinearInt8Ops, EqualsTheReferenceOnWholeRows) {
   }
 }
 
-// More rows than one task takes, and more outputs than one.
+// More rows than one task takes, more outputs than one, and more of both with their inputs than
+// caches hold.
 TEST_P(LinearInt8Ops, EqualsTheReferenceOverManyTasks) {
   Random random(5);
   expect_reference_bits(random_case(random, 300, 64, 64, {70}));
+  expect_reference_bits(random_case(random, 290, 5000, 5000, {50}));
   expect_reference_bits(random_case(random, 2, 64, 16, {2000}));
 }
 

@@ -22,13 +22,13 @@ class Matrices {
       rows.biases.push_back(biases_.back()->tensor());
     }
     host::ThreadPool pool(1);
-    together_ = std::make_unique<PackedStack>(rows, 0, pool);
+    together_ = std::make_unique<PackedStack>(rows, PanelFormat{}, pool);
     together = {together_->weights(), rows.biases};
     apart.biases = rows.biases;
     for (const HostTensor& weight : rows.weights) {
       LinearSource one;
       one.weights = {weight};
-      apart_.push_back(std::make_unique<PackedStack>(one, 0, pool));
+      apart_.push_back(std::make_unique<PackedStack>(one, PanelFormat{}, pool));
       apart.weights.push_back(apart_.back()->weights()[0]);
     }
   }

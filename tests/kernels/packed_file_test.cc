@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-// A matrix in panels, one in rows, a vector of an odd size, and a vocabulary.
+// A matrix in panels, one in rows, one of int4, a vector of an odd size, and a vocabulary.
 std::string packed_text() {
   Random random(1);
   host::ThreadPool pool(1);
@@ -27,12 +27,15 @@ std::string packed_text() {
   LinearSource source;
   source.weights = {matrix->tensor()};
   source.weights[0].name = "panels";
-  const PackedStack stack(source, 8, pool);
+  const PackedStack stack(source, {8}, pool);
   HostTensor in_rows = rows.tensor();
   in_rows.name = "rows";
   HostTensor bias = vector->tensor();
   bias.name = "bias";
   const HostTensor& panels = stack.weights()[0];
+  source.weights[0].name = "int4";
+  const PackedStack int4_stack(source, {.factor_group = 32}, pool);
+  const HostTensor& int4 = int4_stack.weights()[0];
 
   PackedWriter writer;
   writer.set_metadata("config", "{\"model_type\": \"none\"}");
@@ -44,6 +47,8 @@ std::string packed_text() {
   writer.plan(bias);
   writer.plan_values(in_rows);
   writer.plan_scales(in_rows);
+  writer.plan_values(int4);
+  writer.plan_scales(int4);
   std::string text;
   writer.begin([&](std::string_view bytes) { text += bytes; });
   const auto put_scales = [&](const HostTensor& tensor) {
@@ -55,6 +60,8 @@ std::string packed_text() {
   writer.put({bias.data, static_cast<size_t>(bias.bytes())});
   writer.put({in_rows.data, static_cast<size_t>(in_rows.bytes())});
   put_scales(in_rows);
+  writer.put({int4.data, static_cast<size_t>(int4.bytes())});
+  put_scales(int4);
   writer.finish();
   EXPECT_EQ(writer.file_bytes(), static_cast<int64_t>(text.size()));
   return text;
@@ -98,17 +105,16 @@ class PackedFile : public testing::Test {
     EXPECT_TRUE(holds(error, "model.ocelli")) << message;
     EXPECT_TRUE(holds(error, message));
   }
-  // Refused once "ocelli.int8" says this of a tensor.
-  void expect_entry_refused(const std::string& name, const json& entry,
-                            const std::string& message) {
+  // Refused once "ocelli.int8", or another key, says this of a tensor.
+  void expect_entry_refused(const std::string& name, const json& entry, const std::string& message,
+                            const char* key = "ocelli.int8") {
     SCOPED_TRACE(entry.dump());
     expect_refused(edited(text_,
                           [&](json& header) {
-                            std::string& int8 =
-                                header["__metadata__"]["ocelli.int8"].get_ref<std::string&>();
-                            json entries = json::parse(int8);
+                            std::string& list = header["__metadata__"][key].get_ref<std::string&>();
+                            json entries = json::parse(list);
                             entries[name] = entry;
-                            int8 = entries.dump();
+                            list = entries.dump();
                           }),
                    message);
   }
@@ -127,7 +133,7 @@ TEST_F(PackedFile, IsReadAsItWasWritten) {
   EXPECT_EQ(0, std::memcmp(packed->tokenizer.data(), "abc", 3));
   packed->require_intact("here");
 
-  ASSERT_EQ(checkpoint.tensors().size(), 3U);
+  ASSERT_EQ(checkpoint.tensors().size(), 4U);
   const HostTensor& panels = checkpoint.tensors().at("panels");
   EXPECT_EQ(panels.layout, Layout::kPanels);
   EXPECT_EQ(panels.shape, (std::vector<int64_t>{20, 24}));
@@ -144,6 +150,11 @@ TEST_F(PackedFile, IsReadAsItWasWritten) {
   std::vector<float> found(20 * 24);
   convert_to_f32(panels, found.data());
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected.values[i], 1.01 / 254);
+  const HostTensor& int4 = checkpoint.tensors().at("int4");
+  EXPECT_EQ(int4.factor_group, 32);
+  EXPECT_EQ(int4.group, 24);
+  convert_to_f32(int4, found.data());
+  for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected.values[i], 0.13);
 }
 
 TEST_F(PackedFile, IsTheSameFromTheSame) {
@@ -159,11 +170,11 @@ TEST_F(PackedFile, PutsEveryTensorAtACacheLine) {
     ++tensors;
     EXPECT_EQ(entry["data_offsets"][0].get<size_t>() % 64, 0U) << name;
   }
-  EXPECT_EQ(tensors, 7U);
+  EXPECT_EQ(tensors, 9U);
 }
 
 TEST_F(PackedFile, OfAnotherFormatIsRefused) {
-  for (const char* version : {"0", "2", "999"}) {
+  for (const char* version : {"0", "1", "3", "999"}) {
     expect_refused(edited(text_, [&](json& h) { h["__metadata__"]["ocelli.format"] = version; }),
                    std::string("format ") + version);
   }
@@ -179,7 +190,8 @@ TEST_F(PackedFile, CutOffAnywhereIsRefused) {
 }
 
 TEST_F(PackedFile, MissingMetadataIsNamed) {
-  for (const char* key : {"ocelli.config", "ocelli.int8", "ocelli.tokenizer", "ocelli.source"}) {
+  for (const char* key :
+       {"ocelli.config", "ocelli.int8", "ocelli.int4", "ocelli.tokenizer", "ocelli.source"}) {
     expect_refused(edited(text_, [&](json& header) { header["__metadata__"].erase(key); }), key);
   }
 }
@@ -222,6 +234,35 @@ TEST_F(PackedFile, ImpossibleShapesAreRefused) {
   expect_entry_refused("rows", entry({5, 24}, 4), "wanted f32");
   expect_entry_refused("bias", entry({1, 7}, 7), "wanted i8");
   expect_entry_refused("nothing", entry({5, 24}, 4), "has no tensor \"nothing\"");
+}
+
+TEST_F(PackedFile, ImpossibleShapesOfInt4AreRefused) {
+  const auto refuse = [&](const json& shape, const json& group, const std::string& message) {
+    expect_entry_refused("int4", json{{"shape", shape}, {"group", group}}, message, "ocelli.int4");
+  };
+  for (const int group : {0, 1, 8, 24, 31, 96, 256, -32}) refuse({20, 24}, group, "32, 64 or 128");
+  refuse({20, 1 << 18}, 32, "32, 64 or 128");
+  refuse({0, 24}, 32, "32, 64 or 128");
+  refuse({40, 24}, 32, "wanted u8");
+  refuse({20, 32}, 32, "wanted u8");
+  refuse({20, 600}, 64, "wanted u8");
+  // Named by both, it is there for the first.
+  expect_entry_refused("panels", {{"shape", {20, 24}}, {"group", 32}}, "has no tensor",
+                       "ocelli.int4");
+}
+
+TEST_F(PackedFile, FactorsOutOfRangeAreFound) {
+  const Checkpoint sound = open(text_);
+  sound.require_finite();
+  const HostTensor& int4 = sound.tensors().at("int4");
+  const size_t at = text_.find(std::string(reinterpret_cast<const char*>(int4.data), int4.bytes()));
+  ASSERT_NE(at, std::string::npos);
+  for (const char factor : {'\x10', '\xF0', '\x7F', '\x80'}) {
+    std::string damaged = text_;
+    damaged[at + 3] = factor;
+    const Checkpoint checkpoint = open(damaged);
+    EXPECT_TRUE(holds(error_of([&] { checkpoint.require_finite(); }), "\"int4\" (1 of 20)"));
+  }
 }
 
 TEST_F(PackedFile, MissingTensorsAreNamed) {

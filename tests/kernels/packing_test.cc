@@ -101,7 +101,7 @@ TEST(PackedStack, HoldsEachMatrixQuantisedOneBehindTheOther) {
     host::ThreadPool pool(threads);
     for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
       const Floats floats(random, {16, 7, 33}, 70, dtype);
-      const PackedStack stack(floats.source, 0, pool);
+      const PackedStack stack(floats.source, {}, pool);
       ASSERT_EQ(stack.weights().size(), 3U);
       for (size_t i = 0; i < 3; ++i) {
         const HostTensor& weight = stack.weights()[i];
@@ -122,10 +122,11 @@ TEST(PackedStack, HoldsEachMatrixQuantisedOneBehindTheOther) {
 TEST(PackedStack, GroupsWhereTheyDivideARow) {
   Random random(3);
   host::ThreadPool pool(1);
-  EXPECT_EQ(PackedStack(Floats(random, {5}, 192, DType::kF32).source, 64, pool).weights()[0].group,
-            64);
-  EXPECT_EQ(PackedStack(Floats(random, {5}, 588, DType::kF32).source, 64, pool).weights()[0].group,
-            588);
+  EXPECT_EQ(
+      PackedStack(Floats(random, {5}, 192, DType::kF32).source, {64}, pool).weights()[0].group, 64);
+  EXPECT_EQ(
+      PackedStack(Floats(random, {5}, 588, DType::kF32).source, {64}, pool).weights()[0].group,
+      588);
 }
 
 TEST(PackedStack, KeepsWhatIsQuantisedAlready) {
@@ -135,7 +136,7 @@ TEST(PackedStack, KeepsWhatIsQuantisedAlready) {
   const StoredInt8 stored(matrix, true);
   LinearSource source;
   source.weights = {stored.tensor()};
-  const PackedStack stack(source, 0, pool);
+  const PackedStack stack(source, {}, pool);
   const HostTensor& packed = stack.weights()[0];
   expect_layout(PackedInt8(packed.panel_shape(), packed.data, packed.scales), {matrix});
 
@@ -160,7 +161,7 @@ TEST(PackedStack, RefusesNanAndInfinityByName) {
     const auto stored = store(matrix, DType::kF16);
     LinearSource source;
     source.weights = {stored->tensor()};
-    EXPECT_TRUE(holds(error_of([&] { PackedStack(source, 0, pool); }), "\"stored\""));
+    EXPECT_TRUE(holds(error_of([&] { PackedStack(source, PanelFormat{}, pool); }), "\"stored\""));
   }
 }
 

@@ -5,229 +5,89 @@
 
 #include <cstring>
 
-#include "kernels/cpu/isa/activations.h"
+#include "kernels/cpu/isa/int8_tiles.h"
 #include "kernels/cpu/isa/tables.h"
 #include "kernels/cpu/isa/tiles.h"
-#include "kernels/cpu/isa/vec_avx512.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
 
-using Finish = Activations<VecAvx512>;
+// L1 holds the weights of a pair of panels for so many tiles of inputs beside the rows that pass.
+constexpr int kInnerTiles = 10;
+// So many blocks of rows are worth splitting the inputs for: the weights are read again by each.
+constexpr int kBlocksToSplit = 4;
+// What of the rows stays in L2 while weights pass, in bytes.
+constexpr int64_t kRowBytes = 950'000;
 
-constexpr int kPanel = 16;        // outputs of a panel: the columns of a tile
-constexpr int kTileRows = 16;     // rows of activations in a tile
-constexpr int kTileBytes = 1024;  // 16 rows of 64 bytes
-constexpr int kTileSteps = 16;    // lines of weights in a tile: the rows of a tile of weights
-constexpr int kBlockRows = 2 * kTileRows;
-constexpr int kBlockOutputs = 2 * kPanel;
-static_assert(kBlockRows == kQuantisedRowBlock && kTileRows == QuantisedRows::kTileRows);
-static_assert(kTiledRows % kBlockRows == 0);
+struct Range {
+  int begin;
+  int end;
+};
 
-// Tiles of inputs that are multiplied in one go: the weights of a block stay in L2 meanwhile.
-constexpr int kMostTiles = 72;
-// Lines of the next block's weights that are fetched at each step: between memory and L2 they come
-// in while this block is multiplied.
-constexpr int kPrefetchedLines = 2;
-
-int least(int a, int b) {
-  return a < b ? a : b;
+// Part `i` of `count` even parts of n.
+Range part_of(int n, int count, int i) {
+  return {n * i / count, n * (i + 1) / count};
 }
 
-// Sums of 32 rows and 32 outputs.
-struct alignas(64) Sums {
-  int32_t at[kBlockRows][kBlockOutputs];
-};
-
-// The operands of one multiplication: M · 16 rows of x by N panels of weights, some inputs long.
-struct Operands {
-  const int8_t* x;  // tiles of 16 rows
-  int64_t x_bytes;  // from 16 rows to the next
-  const uint8_t* weights;
-  int64_t panel_bytes;
-  int tiles;
-  const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
-};
-
-// What is wanted next, brought into L2 line by line.
-struct Prefetch {
-  const uint8_t* next;
-  const uint8_t* end;
-
-  [[gnu::always_inline]] inline void some() {
-    if (next >= end) return;
-    for (int i = 0; i < kPrefetchedLines; ++i) _mm_prefetch(next + int64_t{64} * i, _MM_HINT_T1);
-    next += int64_t{64} * kPrefetchedLines;
-  }
-};
-
-// A block of sums on its way to the output. Its vectors are finished one by one between the
-// multiplications of the next block, which leave the vector units idle.
-class Finisher {
- public:
-  explicit Finisher(const Int8Block& block) : block_(block) {}
-
-  // Takes a block of sums in hand, of panel `panel` and, where they exist, the next one, for `rows`
-  // rows from `row` on. The one before must be done.
-  void begin(const Sums& sums, int panel, int row, int rows) {
-    sums_ = &sums;
-    first_ = panel * kPanel;
-    row_ = row;
-    const int count = least(block_.outputs - first_, kBlockOutputs);
-    panels_ = count > kPanel ? 2 : 1;
-    last_ = _cvtu32_mask16((1U << (count - (panels_ - 1) * kPanel)) - 1);
-    for (int n = 0; n < panels_; ++n) {
-      scales_[n] = _mm512_loadu_ps(block_.scales + (panel + n) * kPanel);
-      biases_[n] = _mm512_setzero_ps();
-      if (block_.bias) {
-        const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
-        biases_[n] = _mm512_maskz_loadu_ps(mask, block_.bias + first_ + n * kPanel);
-      }
-    }
-    next_ = 0;
-    end_ = rows * panels_;
-  }
-
-  // Vectors of the block in hand that are not finished.
-  int left() const { return end_ - next_; }
-
-  [[gnu::always_inline]] inline void some(int vectors) {
-    for (const int end = least(next_ + vectors, end_); next_ < end; ++next_) one(next_);
-  }
-
- private:
-  // The arithmetic of Ops::linear.
-  [[gnu::always_inline]] inline void one(int index) {
-    const int r = panels_ == 2 ? index / 2 : index;
-    const int n = panels_ == 2 ? index % 2 : 0;
-    const QuantisedRows& x = block_.x;
-    const __m512i products = _mm512_add_epi32(_mm512_load_si512(&sums_->at[r][n * kPanel]),
-                                              _mm512_set1_epi32(x.corrections[row_ + r]));
-    __m512 y = _mm512_cvtepi32_ps(products) * scales_[n] * _mm512_set1_ps(x.scales[row_ + r]);
-    y = _mm512_setzero_ps() + y;
-    if (block_.bias) y = y + biases_[n];
-    float* out = block_.out.f32(row_ + r) + first_ + n * kPanel;
-    const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
-    const bool reads =
-        block_.epilogue == Epilogue::kAccumulate || block_.epilogue == Epilogue::kMultiply;
-    const __m512 old = reads ? _mm512_maskz_loadu_ps(mask, out) : _mm512_setzero_ps();
-    _mm512_mask_storeu_ps(out, mask, Finish::activate(block_.epilogue, y, old));
-  }
-
-  const Int8Block& block_;
-  const Sums* sums_ = nullptr;
-  __m512 scales_[2] = {};
-  __m512 biases_[2] = {};
-  int first_ = 0;
-  int row_ = 0;
-  int panels_ = 0;
-  int next_ = 0;
-  int end_ = 0;
-  __mmask16 last_ = 0;
-};
-
-// sums += x · weights, or = where they are the first. Some of `behind` is finished at each step,
-// and some of `ahead` fetched.
-//
-// Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights.
-template <int M, int N>
-void multiply(const Operands& o, bool first, Finisher& behind, Prefetch& ahead, Sums& sums) {
-  constexpr int kStride = kBlockOutputs * sizeof(int32_t);
-  int32_t* corner[] = {&sums.at[0][0], &sums.at[0][kPanel], &sums.at[kTileRows][0],
-                       &sums.at[kTileRows][kPanel]};
-  if (first) {
-    _tile_zero(0);
-    if (N > 1) _tile_zero(1);
-    if (M > 1) _tile_zero(2);
-    if (M > 1 && N > 1) _tile_zero(3);
-  } else {
-    _tile_loadd(0, corner[0], kStride);
-    if (N > 1) _tile_loadd(1, corner[1], kStride);
-    if (M > 1) _tile_loadd(2, corner[2], kStride);
-    if (M > 1 && N > 1) _tile_loadd(3, corner[3], kStride);
-  }
-  const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes)
-      __attribute__((always_inline)) {
-    _tile_loadd(6, weights, 64);
-    _tile_loadd(4, x, 64);
-    _tile_dpbsud(0, 4, 6);
-    if (N > 1) {
-      _tile_loadd(7, weights + panel_bytes, 64);
-      _tile_dpbsud(1, 4, 7);
-    }
-    if (M > 1) {
-      _tile_loadd(5, x + o.x_bytes, 64);
-      _tile_dpbsud(2, 5, 6);
-    }
-    if (M > 1 && N > 1) _tile_dpbsud(3, 5, 7);
-  };
-  const int vectors = behind.left() / (o.tiles + 1) + 1;
-  for (int t = 0; t < o.tiles; ++t) {
-    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes);
-    behind.some(vectors);
-    ahead.some();
-  }
-  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
-  behind.some(behind.left());
-  _tile_stored(0, corner[0], kStride);
-  if (N > 1) _tile_stored(1, corner[1], kStride);
-  if (M > 1) _tile_stored(2, corner[2], kStride);
-  if (M > 1 && N > 1) _tile_stored(3, corner[3], kStride);
-  // The compiler does not know that these stores write to sums.
-  asm volatile("" ::: "memory");
+int parts(int n, int most) {
+  return (n + most - 1) / most;
 }
 
 // The product of a block whose rows are one group each.
+//
+// All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; of those as
+// many inputs as fit L1 together; and with these all rows, 32 at a time.
 class WholeRows {
  public:
-  explicit WholeRows(const Int8Block& block) : block_(block), behind_(block) {
-    if (block.next) ahead_ = {block.next, block.next + panels() * panel_bytes()};
-  }
+  explicit WholeRows(const Int8Block& block) : block_(block) {}
 
   void run() {
-    const int chunks = (all_tiles() + kMostTiles - 1) / kMostTiles;
-    const int tiles = (all_tiles() + chunks - 1) / chunks;
-    // Between two chunks the sums of these rows wait.
-    const int rows = chunks == 1 ? block_.rows : kTiledRows;
-    for (int row = 0; row < block_.rows; row += rows) {
-      first_row_ = row;
-      for (int chunk = 0; chunk < chunks; ++chunk) {
-        chunk_ = {chunk * tiles, least(tiles, all_tiles() - chunk * tiles), chunk == 0,
-                  chunk == chunks - 1};
-        multiply_chunk(least(block_.rows, row + rows));
-      }
+    const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
+    const int fitting = least(all_tiles(), static_cast<int>(kRowBytes / line_bytes) + 1);
+    const int count = parts(all_tiles(), fitting);
+    for (int i = 0; i < count; ++i) {
+      const Range inputs = part_of(all_tiles(), count, i);
+      for (int panel = 0; panel < panels(); panel += 2) multiply_panels(panel, inputs);
     }
-    behind_.some(behind_.left());
+    finish();
   }
 
  private:
-  // The inputs in hand.
-  struct Chunk {
-    int tile;
-    int tiles;
-    bool first;
-    bool last;
-  };
-
   int panels() const { return (block_.outputs + kPanel - 1) / kPanel; }
+  int row_blocks() const { return (block_.rows + kBlockRows - 1) / kBlockRows; }
   int tail_steps() const { return block_.steps % kTileSteps; }
-  int all_tiles() const { return block_.steps / kTileSteps + (tail_steps() > 0 ? 1 : 0); }
+  int all_tiles() const { return parts(block_.steps, kTileSteps); }
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
 
-  // The chunk of the rows from first_row_ to `end`. A block of rows meets all of the weights, which
-  // stay in L2, before the next one.
-  void multiply_chunk(int end) {
-    for (int row = first_row_; row < end; row += kBlockRows) {
-      for (int panel = 0; panel < panels(); panel += 2) {
-        copy_tail(panel);
-        one(panel, row);
+  // `inputs` count tiles.
+  void multiply_panels(int panel, Range inputs) {
+    fetch_after(panel, inputs);
+    if (inputs.end == all_tiles()) copy_tail(panel);
+    const int count = inputs.end - inputs.begin;
+    const int inner = row_blocks() < kBlocksToSplit ? 1 : parts(count, kInnerTiles);
+    for (int i = 0; i < inner; ++i) {
+      const Range part = part_of(count, inner, i);
+      for (int row = 0; row < block_.rows; row += kBlockRows) {
+        one(panel, row, {inputs.begin + part.begin, inputs.begin + part.end});
       }
     }
+  }
+
+  // What comes after these panels is fetched meanwhile.
+  void fetch_after(int panel, Range inputs) {
+    const uint8_t* next = block_.values + (int64_t{panel} + 2) * panel_bytes();
+    if (panel + 2 >= panels()) next = inputs.end == all_tiles() ? block_.next : block_.values;
+    if (!next) return;
+    next += int64_t{inputs.begin} * kTileBytes;
+    ahead_.next = next;
+    ahead_.end = next + int64_t{inputs.end - inputs.begin} * kTileBytes;
+    ahead_.panel_bytes = panel_bytes();
+    ahead_.lines = parts(kTileSteps, row_blocks());
   }
 
   // Where a panel does not end on a whole tile, what follows it is not its own, nor perhaps there.
   void copy_tail(int panel) {
-    if (!chunk_.last || tail_steps() == 0) return;
+    if (tail_steps() == 0) return;
     const int count = least(2, panels() - panel);
     for (int n = 0; n < count; ++n) {
       const uint8_t* end = block_.values + (int64_t{panel} + n + 1) * panel_bytes();
@@ -235,50 +95,71 @@ class WholeRows {
     }
   }
 
-  // Where the sums of a block stand: between two chunks all of them wait, otherwise two are enough,
-  // one in hand and one behind.
-  Sums& sums_of(int panel, int row) {
-    auto* all = reinterpret_cast<Sums*>(block_.scratch);
-    if (chunk_.first && chunk_.last) return all[turn_++ % 2];
-    return all[panel / 2 * (kTiledRows / kBlockRows) + (row - first_row_) / kBlockRows];
+  Sums& sums(int panel, int row) {
+    return reinterpret_cast<Sums*>(block_.scratch)[panel / 2 * row_blocks() + row / kBlockRows];
   }
 
-  void one(int panel, int row) {
-    const bool tail = chunk_.last && tail_steps() > 0;
-    const int rows = least(block_.rows - row, kBlockRows);
-    const Operands operands = {block_.x.from(row).values + int64_t{chunk_.tile} * kTileBytes,
+  void one(int panel, int row, Range inputs) {
+    const bool last = inputs.end == all_tiles();
+    const bool tail = last && tail_steps() > 0;
+    const Operands operands = {block_.x.from(row).values + int64_t{inputs.begin} * kTileBytes,
                                block_.x.stride * kTileRows,
-                               block_.values + panel * panel_bytes() + chunk_.tile * kTileBytes,
+                               block_.values + panel * panel_bytes() + inputs.begin * kTileBytes,
                                panel_bytes(),
-                               chunk_.tiles - (tail ? 1 : 0),
+                               inputs.end - inputs.begin - (tail ? 1 : 0),
                                tail ? tail_ : nullptr};
-    Sums& sums = sums_of(panel, row);
+    const bool first = inputs.begin == 0;
+    Sums& to = sums(panel, row);
+    const int rows = least(block_.rows - row, kBlockRows);
     const bool two = panel + 1 < panels();
     if (rows > kTileRows && two) {
-      multiply<2, 2>(operands, chunk_.first, behind_, ahead_, sums);
+      multiply<2, 2>(operands, first, ahead_, to);
     } else if (rows > kTileRows) {
-      multiply<2, 1>(operands, chunk_.first, behind_, ahead_, sums);
+      multiply<2, 1>(operands, first, ahead_, to);
     } else if (two) {
-      multiply<1, 2>(operands, chunk_.first, behind_, ahead_, sums);
+      multiply<1, 2>(operands, first, ahead_, to);
     } else {
-      multiply<1, 1>(operands, chunk_.first, behind_, ahead_, sums);
+      multiply<1, 1>(operands, first, ahead_, to);
     }
-    if (chunk_.last) behind_.begin(sums, panel, row, rows);
+  }
+
+  void finish() {
+    switch (block_.epilogue) {
+      case Epilogue::kStore:
+        return finish_rows<Epilogue::kStore>();
+      case Epilogue::kAccumulate:
+        return finish_rows<Epilogue::kAccumulate>();
+      case Epilogue::kMultiply:
+        return finish_rows<Epilogue::kMultiply>();
+      case Epilogue::kGeluTanh:
+        return finish_rows<Epilogue::kGeluTanh>();
+      case Epilogue::kGeluErf:
+        return finish_rows<Epilogue::kGeluErf>();
+      case Epilogue::kSilu:
+        return finish_rows<Epilogue::kSilu>();
+    }
+  }
+
+  // Row by row, so that the output is written in long runs.
+  template <Epilogue kEpilogue>
+  void finish_rows() {
+    for (int panel = 0; panel < panels(); panel += 2) {
+      const Finisher finisher(block_, panel);
+      for (int row = 0; row < block_.rows; ++row) {
+        finisher.finish<kEpilogue>(sums(panel, row).at[row % kBlockRows], row);
+      }
+    }
   }
 
   const Int8Block& block_;
-  Finisher behind_;
-  Prefetch ahead_ = {};
-  int first_row_ = 0;
-  Chunk chunk_ = {};
-  int turn_ = 0;
+  Prefetch ahead_;
   alignas(64) uint8_t tail_[2 * kTileBytes] = {};
 };
 
 // The product of a block in groups, whose sums are floats from group to group.
 class Groups {
  public:
-  explicit Groups(const Int8Block& block) : block_(block), nothing_(block) {}
+  explicit Groups(const Int8Block& block) : block_(block) {}
 
   void run() {
     for (int first = 0; first < block_.outputs; first += kBlockOutputs) {
@@ -309,9 +190,9 @@ class Groups {
                                  tiles,
                                  nullptr};
       if (rows > kTileRows) {
-        multiply<2, N>(operands, true, nothing_, none_, sums_);
+        multiply<2, N>(operands, true, none_, sums_);
       } else {
-        multiply<1, N>(operands, true, nothing_, none_, sums_);
+        multiply<1, N>(operands, true, none_, sums_);
       }
       add_group<N>(x, rows, block_.scales + int64_t{panel} * x.groups * kPanel, g);
     }
@@ -340,8 +221,7 @@ class Groups {
   }
 
   const Int8Block& block_;
-  Finisher nothing_;
-  Prefetch none_ = {};
+  Prefetch none_;
   Sums sums_;
   alignas(64) float totals_[kBlockRows][kBlockOutputs];
 };

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/cpu/isa/bf16_kernels.h"
+#include "kernels/cpu/isa/int4_portable.h"
 #include "kernels/cpu/isa/int8_portable.h"
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/isa/tables.h"
@@ -185,6 +186,7 @@ void to_f16(const float* x, int n, uint16_t* out) {
 
 using Bf16Products = Bf16Kernels<VecPortable>;
 using Int8Products = Int8Kernels<Int8Portable, Finish>;
+using Int4Products = Int4Kernels<Int4Portable, Finish>;
 
 }  // namespace
 
@@ -198,7 +200,10 @@ constinit const KernelTable kLlama2cTable = {"llama2c",
                                              to_f32,
                                              to_f16,
                                              Quantiser<VecPortable>::head,
-                                             {Int8Products::quantise_row, Int8Products::linear},
+                                             {Int8Products::quantise_row,
+                                              Int8Products::linear,
+                                              false,
+                                              {Int4Products::linear, Int4Products::expand}},
                                              {Bf16Products::round_row, Bf16Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

@@ -4,7 +4,7 @@
 
 namespace ocelli::kernels::cpu {
 
-constinit const KernelTable kScalarTable =
-    Kernels<VecPortable>::table({quantise_row_scalar, linear_int8_scalar});
+constinit const KernelTable kScalarTable = Kernels<VecPortable>::table(
+    {quantise_row_scalar, linear_int8_scalar, false, {linear_int4_scalar, expand_int4_scalar}});
 
 }  // namespace ocelli::kernels::cpu

@@ -1,5 +1,6 @@
 // The tables that are compiled in, and the int8 functions that go into them; what this machine can
-// run is dispatch.cc's business. All but the first two are for x86-64 only.
+// run is dispatch.cc's business. Those named after instruction
+// sets are for x86-64 only.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -17,6 +18,12 @@ void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& ou
 void linear_int8_avx2(const Int8Block& block);
 void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& out);
 void linear_int8_avx512(const Int8Block& block);
+void linear_int4_scalar(const Int8Block& block);
+void expand_int4_scalar(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
+void linear_int4_avx2(const Int8Block& block);
+void expand_int4_avx2(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
+void linear_int4_avx512(const Int8Block& block);
+void expand_int4_avx512(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 // For a processor and a system that amx_works(); attention_amx also wants bf16_works().
 void linear_int8_amx(const Int8Block& block);
 // Likewise, and amx_has_bf16().

@@ -141,7 +141,7 @@ void Bf16Engine::run(const Tensor& x, const Bf16Linear& weights, const Tensor& o
     const TaskShape size = task_shape(rounded, x.rows, shape, pool_.size());
     const int ranges = ceil_div(shape.panels(), size.panels);
     const int outputs = size.panels * kPanelOutputs;
-    const int64_t scratch_bytes = rounded.tiles ? tiled_scratch(outputs) : 0;
+    const int64_t scratch_bytes = rounded.tiles ? tiled_scratch(kBf16TiledRows, outputs) : 0;
     std::byte* scratch = sums_.room_for(scratch_bytes * pool_.size());
     const auto task = [&](int index, int thread) {
       const int row = index / ranges * size.rows;

@@ -81,7 +81,7 @@ inline constexpr int kQuantisedRowBlock = 32;
 // In tiles: bytes of scratch for a block of so many rows and outputs.
 inline constexpr int64_t tiled_scratch(int rows, int outputs) {
   constexpr int64_t kSums = int64_t{32} * 32 * int64_t{sizeof(int32_t)};
-  return (2 + int64_t{(rows + 31) / 32} * ((outputs + 31) / 32)) * kSums;
+  return int64_t{(rows + 31) / 32} * ((outputs + 31) / 32) * kSums;
 }
 
 // The lines of a panel of int4, for whoever does not include packing.h.
@@ -155,6 +155,9 @@ struct Bf16Rows {
   }
 };
 
+// Rows of bf16 in tiles whose sums wait at once.
+inline constexpr int kBf16TiledRows = 256;
+
 // out[r][n] ← epilogue(x·W + bias) for `rows` rounded rows and `outputs` outputs of a bf16 matrix
 // in panels, from an output on that is a multiple of 16. Gives the same bits on every instruction
 // set, as Ops::linear describes them, but for the activations.
@@ -167,7 +170,7 @@ struct Bf16Block {
   int outputs = 0;
   int steps = 0;  // pairs of inputs
   Epilogue epilogue = Epilogue::kStore;
-  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch(), on a cache line
+  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch() of kBf16TiledRows
 };
 
 struct Bf16Functions {

@@ -21,7 +21,7 @@ constexpr int kTileSteps = 16;    // lines of weights in a tile
 constexpr int kLine = 32;         // values of a line
 constexpr int kBlockRows = 2 * kTileRows;
 constexpr int kBlockOutputs = 2 * kPanel;
-static_assert(kTiledRows % kBlockRows == 0);
+static_assert(kBf16TiledRows % kBlockRows == 0);
 
 // Tiles of inputs that are multiplied in one go: the weights of a block stay in L2 meanwhile.
 constexpr int kMostTiles = 80;
@@ -143,7 +143,7 @@ class Product {
     const int chunks = (all_tiles() + kMostTiles - 1) / kMostTiles;
     const int tiles = (all_tiles() + chunks - 1) / chunks;
     // Between two chunks the sums of these rows wait.
-    const int rows = chunks == 1 ? block_.rows : kTiledRows;
+    const int rows = chunks == 1 ? block_.rows : kBf16TiledRows;
     for (int row = 0; row < block_.rows; row += rows) {
       first_row_ = row;
       for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -195,7 +195,7 @@ class Product {
   Sums& sums_of(int panel, int row) {
     auto* all = reinterpret_cast<Sums*>(block_.scratch);
     if (chunk_.first && chunk_.last) return all[turn_++ % 2];
-    return all[panel / 2 * (kTiledRows / kBlockRows) + (row - first_row_) / kBlockRows];
+    return all[panel / 2 * (kBf16TiledRows / kBlockRows) + (row - first_row_) / kBlockRows];
   }
 
   void one(int panel, int row) {

@@ -134,8 +134,12 @@ def main() -> None:
             "ocelli, fp32": [*ours, folder / "fp32.bin"],
             "ocelli, Q8_0": [*ours, folder / "q8.bin"],
             "ocelli, int8": [*ours, folder / "fp32.bin", "--weights", "int8", "--no-cache"],
+            "ocelli, int4": [*ours, folder / "fp32.bin", "--weights", "int4", "--no-cache"],
         }
-        sizes = dict(zip(arms, [weight_bytes(32), weight_bytes(32), weight_bytes(8, GROUP), weight_bytes(8)]))
+        # int4's classifier stays int8; 64 values share a factor of a byte.
+        int4_bytes = MATRICES[0] + sum(MATRICES[1:]) * (1 / 2 + 1 / 64)
+        formats = [weight_bytes(32), weight_bytes(32), weight_bytes(8, GROUP), weight_bytes(8), int4_bytes]
+        sizes = dict(zip(arms, formats))
         measured: dict[str, list[float]] = {arm: [] for arm in arms}
         limits: dict[str, list[float]] = {arm: [] for arm in arms}
         for _ in range(args.pairs):

@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -13,6 +12,7 @@
 #include "app/json_output.h"
 #include "app/options.h"
 #include "app/terminal.h"
+#include "host/available_memory.h"
 #include "host/error.h"
 #include "kernels/backend.h"
 #include "kernels/profiled_ops.h"
@@ -138,27 +138,16 @@ MemoryNeed memory_need(const Subject& subject, const BenchShape& shape, const Be
   return need;
 }
 
-// Bytes that programs can still get, as Linux estimates it.
-std::optional<int64_t> available_memory() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    constexpr std::string_view kKey = "MemAvailable:";
-    if (line.starts_with(kKey)) return std::atoll(line.c_str() + kKey.size()) * 1024;
-  }
-  return std::nullopt;
-}
-
 void require_memory(const MemoryNeed& need) {
-  const std::optional<int64_t> available = available_memory();
-  if (!available || need.all() <= *available) return;
+  const int64_t available = host::available_memory().bytes;
+  if (need.all() <= available) return;
   const auto giga = [](int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
   host::fail(
       "too little memory: this takes about {:.2f} GB (weights {:.2f}, copies of them laid out for "
       "the backend {:.2f}, keys and values {:.2f}, activations {:.2f}, buffer {:.2f}) and {:.2f} "
-      "GB "
-      "are available; lower --batch, --context or --buffer, or choose smaller --weights",
+      "GB are available; lower --batch, --context or --buffer, or choose smaller --weights",
       giga(need.all()), giga(need.weights), giga(need.copies), giga(need.cache),
-      giga(need.activations), giga(need.buffer), giga(*available));
+      giga(need.activations), giga(need.buffer), giga(available));
 }
 
 ModelWeights get_weights(Subject& subject, int threads, bool quiet) {

@@ -1,7 +1,6 @@
 // `caption --report`: what stands on the page, and, where Chromium is installed, what the page
 // does.
 #include <algorithm>
-#include <regex>
 #include <set>
 
 #include "app/html.h"
@@ -145,11 +144,16 @@ class ReportInChromium : public Report {
   // The names of the pictures that are shown, in their order.
   std::vector<std::string> shown(const std::string& address) const {
     const std::string dom = browse(address, "--dump-dom");
-    const std::regex card(
-        R"re(<li class="card"([^>]*)>[\s\S]*?class="path" title="[^"]*/([^"/]*)")re");
+    const std::string card = "<li class=\"card\"";
+    const std::string title = "class=\"path\" title=\"";
     std::vector<std::string> names;
-    for (std::sregex_iterator at(dom.begin(), dom.end(), card), end; at != end; ++at) {
-      if ((*at)[1].str().find("hidden") == std::string::npos) names.push_back((*at)[2]);
+    for (size_t at = dom.find(card); at != dom.npos; at = dom.find(card, at + 1)) {
+      const std::string attributes = dom.substr(at, dom.find('>', at) - at);
+      const size_t path = dom.find(title, at) + title.size();
+      const std::string place = dom.substr(path, dom.find('"', path) - path);
+      if (attributes.find("hidden") == attributes.npos) {
+        names.push_back(fs::path(place).filename());
+      }
     }
     return names;
   }

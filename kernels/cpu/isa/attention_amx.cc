@@ -312,15 +312,13 @@ void attention_amx(const AttentionBlock& block) {
 }
 
 bool bf16_works() {
-  constexpr unsigned kTiles = 1U << 22;   // leaf 7, edx
   constexpr unsigned kVectors = 1U << 5;  // leaf 7.1, eax
   unsigned eax = 0;
   unsigned ebx = 0;
   unsigned ecx = 0;
   unsigned edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTiles) == 0) return false;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kVectors) != 0 &&
-         __builtin_cpu_supports("avx512dq") != 0;
+  return amx_has_bf16() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (eax & kVectors) != 0 && __builtin_cpu_supports("avx512dq") != 0;
 }
 
 }  // namespace ocelli::kernels::cpu

@@ -91,19 +91,8 @@ struct Operands {
 template <int M, int N>
 void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
   constexpr int kStride = kBlockOutputs * sizeof(float);
-  float* corner[] = {&sums.at[0][0], &sums.at[0][kPanel], &sums.at[kTileRows][0],
-                     &sums.at[kTileRows][kPanel]};
-  if (first) {
-    _tile_zero(0);
-    if (N > 1) _tile_zero(1);
-    if (M > 1) _tile_zero(2);
-    if (M > 1 && N > 1) _tile_zero(3);
-  } else {
-    _tile_loadd(0, corner[0], kStride);
-    if (N > 1) _tile_loadd(1, corner[1], kStride);
-    if (M > 1) _tile_loadd(2, corner[2], kStride);
-    if (M > 1 && N > 1) _tile_loadd(3, corner[3], kStride);
-  }
+  auto* all = reinterpret_cast<std::byte*>(&sums);
+  begin_sums<M, N>(all, kStride, first);
   const auto step = [&](const std::byte* x, const std::byte* weights, int64_t panel_bytes)
       __attribute__((always_inline)) {
     _tile_loadd(6, weights, 64);
@@ -127,12 +116,7 @@ void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
   }
   if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
   behind.some(behind.left());
-  _tile_stored(0, corner[0], kStride);
-  if (N > 1) _tile_stored(1, corner[1], kStride);
-  if (M > 1) _tile_stored(2, corner[2], kStride);
-  if (M > 1 && N > 1) _tile_stored(3, corner[3], kStride);
-  // The compiler does not know that these stores write to sums.
-  asm volatile("" ::: "memory");
+  end_sums<M, N>(all, kStride);
 }
 
 class Product {

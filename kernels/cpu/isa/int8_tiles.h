@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/isa/activations.h"
+#include "kernels/cpu/isa/tiles.h"
 #include "kernels/cpu/isa/vec_avx512.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -111,19 +112,8 @@ class Finisher {
 template <int M, int N>
 void multiply(const Operands& o, bool first, Prefetch& ahead, Sums& sums) {
   constexpr int kStride = kBlockOutputs * sizeof(int32_t);
-  int32_t* corner[] = {&sums.at[0][0], &sums.at[0][kPanel], &sums.at[kTileRows][0],
-                       &sums.at[kTileRows][kPanel]};
-  if (first) {
-    _tile_zero(0);
-    if (N > 1) _tile_zero(1);
-    if (M > 1) _tile_zero(2);
-    if (M > 1 && N > 1) _tile_zero(3);
-  } else {
-    _tile_loadd(0, corner[0], kStride);
-    if (N > 1) _tile_loadd(1, corner[1], kStride);
-    if (M > 1) _tile_loadd(2, corner[2], kStride);
-    if (M > 1 && N > 1) _tile_loadd(3, corner[3], kStride);
-  }
+  auto* all = reinterpret_cast<std::byte*>(&sums);
+  begin_sums<M, N>(all, kStride, first);
   const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes)
       __attribute__((always_inline)) {
     _tile_loadd(6, weights, 64);
@@ -144,12 +134,7 @@ void multiply(const Operands& o, bool first, Prefetch& ahead, Sums& sums) {
     ahead.some();
   }
   if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
-  _tile_stored(0, corner[0], kStride);
-  if (N > 1) _tile_stored(1, corner[1], kStride);
-  if (M > 1) _tile_stored(2, corner[2], kStride);
-  if (M > 1 && N > 1) _tile_stored(3, corner[3], kStride);
-  // The compiler does not know that these stores write to sums.
-  asm volatile("" ::: "memory");
+  end_sums<M, N>(all, kStride);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -25,6 +26,49 @@ inline bool wait_until(const std::function<bool()>& holds) {
   }
   return true;
 }
+
+// `ocelli ARGUMENTS` beside the test, its input and output in files.
+class RunningOcelli {
+ public:
+  explicit RunningOcelli(const std::string& arguments, const std::string& input = "") {
+    write_file(folder_ / "in", input);
+    const std::string command =
+        fmt::format("exec '{}' {} <'{}' >'{}' 2>'{}'", OCELLI_BINARY, arguments,
+                    (folder_ / "in").string(), (folder_ / "out").string(),
+                    (folder_ / "err").string());
+    process_ = fork();
+    if (process_ == 0) {
+      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      _exit(127);
+    }
+  }
+  ~RunningOcelli() {
+    if (process_ > 0) {
+      send(SIGKILL);
+      wait();
+    }
+  }
+  RunningOcelli(const RunningOcelli&) = delete;
+  RunningOcelli& operator=(const RunningOcelli&) = delete;
+
+  void send(int signal) const { kill(process_, signal); }
+  bool answers() const { return !read_file(folder_ / "out").empty(); }
+  bool says(const std::string& text) const {
+    return read_file(folder_ / "err").find(text) != std::string::npos;
+  }
+  // Waits for the end.
+  Finished wait() {
+    int status = 0;
+    waitpid(process_, &status, 0);
+    process_ = -1;
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return {code, read_file(folder_ / "out"), read_file(folder_ / "err")};
+  }
+
+ private:
+  TemporaryFolder folder_;
+  pid_t process_ = -1;
+};
 
 // `bash -c COMMAND`, whose output goes to a file. The destructor asks it to end (SIGTERM); what is
 // left of it and of the programs it started is killed then, or when the test process ends.

@@ -1,6 +1,7 @@
 // What of `ocelli caption` is left after signals, kills, full disks, and by runs side by side.
 #include <sys/resource.h>
 
+#include "tests/app/background.h"
 #include "tests/app/caption_testing.h"
 
 namespace ocelli::app {
@@ -97,7 +98,7 @@ void stop_and_go_on(int signal) {
   const std::string command = album.command("stopped") + " --batch 2 --threads 1";
   const fs::path journal = album / "stopped" / "c.jsonl.journal";
   RunningOcelli run(command);
-  ASSERT_TRUE(eventually([&] { return journal_contents(journal).size() >= 2; }));
+  ASSERT_TRUE(wait_until([&] { return journal_contents(journal).size() >= 2; }));
   run.send(signal);
   run.send(signal);  // as timeout(1) and mpirun do, to the process and to its group
   const Finished stopped = run.wait();
@@ -141,7 +142,7 @@ TEST(CaptionResume, ASecondCtrlCEndsAtOnce) {
                                 (folder / "c.jsonl").string()) +
                     kEndless);
   // When the broken one has its turn, those before it are in hand.
-  ASSERT_TRUE(eventually([&] { return read_file(journal).find("012.png") != std::string::npos; }));
+  ASSERT_TRUE(wait_until([&] { return read_file(journal).find("012.png") != std::string::npos; }));
   run.send(SIGINT);
   usleep(200'000);
   run.send(SIGINT);
@@ -197,7 +198,7 @@ TEST(CaptionResume, OfTwoRunsOnOneJournalTheSecondIsRefused) {
   const std::string command = fmt::format("caption -q '{}' -o '{}'", (folder / "p").string(),
                                           (folder / "c.jsonl").string());
   RunningOcelli first(command + kEndless);
-  ASSERT_TRUE(eventually([&] {
+  ASSERT_TRUE(wait_until([&] {
     return fs::exists(folder / "c.jsonl.journal") && fs::file_size(folder / "c.jsonl.journal") > 0;
   }));
   expect_failure(run_ocelli(command), "another run is writing this journal");
@@ -245,7 +246,7 @@ TEST(CaptionResume, AFolderThatChangesMeanwhileGivesErrorsOfItsOwn) {
   const std::string command = fmt::format("caption -q '{}' -o '{}' --batch 1 --threads 1",
                                           (folder / "p").string(), (folder / "c.jsonl").string());
   RunningOcelli run(command);
-  ASSERT_TRUE(eventually([&] { return fs::exists(folder / "c.jsonl.journal"); }));
+  ASSERT_TRUE(wait_until([&] { return fs::exists(folder / "c.jsonl.journal"); }));
   fs::remove(folder / "p" / "029.png");
   write_file(folder / "p" / "028.png", "");
   draw(folder / "p" / "new.png", 99);

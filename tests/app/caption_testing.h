@@ -1,9 +1,8 @@
-// Pictures to caption, and `ocelli caption` running on them until it ends or is sent a signal.
+// Pictures to caption, and what was written of them.
 #pragma once
 
 #include <fmt/format.h>
 
-#include <csignal>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -88,56 +87,6 @@ inline std::map<std::string, std::string> contents_of(const fs::path& folder) {
     text = lines;
   }
   return contents;
-}
-
-// `ocelli ARGUMENTS` beside the test, its output in files.
-class RunningOcelli {
- public:
-  explicit RunningOcelli(const std::string& arguments, const std::string& environment = "") {
-    const std::string command =
-        fmt::format("exec env {} '{}' {} </dev/null >'{}' 2>'{}'", environment, OCELLI_BINARY,
-                    arguments, (folder_ / "out").string(), (folder_ / "err").string());
-    process_ = fork();
-    if (process_ == 0) {
-      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-      _exit(127);
-    }
-  }
-  ~RunningOcelli() {
-    if (process_ > 0) {
-      send(SIGKILL);
-      wait();
-    }
-  }
-  RunningOcelli(const RunningOcelli&) = delete;
-  RunningOcelli& operator=(const RunningOcelli&) = delete;
-
-  void send(int signal) const { kill(process_, signal); }
-  bool says(const std::string& text) const {
-    return read_file(folder_ / "err").find(text) != std::string::npos;
-  }
-  // Waits for the end.
-  Finished wait() {
-    int status = 0;
-    waitpid(process_, &status, 0);
-    process_ = -1;
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return {code, read_file(folder_ / "out"), read_file(folder_ / "err")};
-  }
-
- private:
-  TemporaryFolder folder_;
-  pid_t process_ = -1;
-};
-
-// Waits until `holds`, looking every other millisecond, for a minute at most.
-template <typename Condition>
-bool eventually(Condition holds) {
-  for (int i = 0; i < 30'000; ++i) {
-    if (holds()) return true;
-    usleep(2000);
-  }
-  return false;
 }
 
 }  // namespace ocelli::app

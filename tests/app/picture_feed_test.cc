@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "host/error.h"
+#include "tests/app/background.h"
 #include "tests/app/caption_testing.h"
 
 namespace ocelli::app {
@@ -106,7 +107,7 @@ TEST_F(Feed, MayBeLeftBeforeItsEnd) {
 TEST_F(Feed, DoesNotWaitLongerThanItIsTold) {
   std::atomic<bool> open = false;
   options_.wanted = [&](size_t, const host::Sha256Digest&) {
-    eventually([&] { return open.load(); });
+    wait_until([&] { return open.load(); });
     return true;
   };
   PictureFeed feed(paths_, options_);

@@ -32,10 +32,9 @@ class RunningOcelli {
  public:
   explicit RunningOcelli(const std::string& arguments, const std::string& input = "") {
     write_file(folder_ / "in", input);
-    const std::string command =
-        fmt::format("exec '{}' {} <'{}' >'{}' 2>'{}'", OCELLI_BINARY, arguments,
-                    (folder_ / "in").string(), (folder_ / "out").string(),
-                    (folder_ / "err").string());
+    const std::string command = fmt::format("exec '{}' {} <'{}' >'{}' 2>'{}'", OCELLI_BINARY,
+                                            arguments, (folder_ / "in").string(),
+                                            (folder_ / "out").string(), (folder_ / "err").string());
     process_ = fork();
     if (process_ == 0) {
       execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);

@@ -10,11 +10,12 @@ using kernels::Epilogue;
 using kernels::HostTensor;
 using kernels::Linear;
 using kernels::LinearSource;
-using kernels::Mlp;
 using kernels::Norm;
 using kernels::Placement;
+using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
+using kernels::Term;
 
 namespace {
 
@@ -93,13 +94,23 @@ void MeteredOps::attention(const Tensor& q, const Tensor& keys, const Tensor& va
   inner_->attention(q, keys, values, shape, segments, out);
 }
 
-void MeteredOps::mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) {
+void MeteredOps::project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+                         const Tensor& normed) {
   if (counting_) {
-    for (const Linear* weights : {&mlp.fc1, &mlp.gate, &mlp.fc2}) {
-      if (*weights) count_product(x.rows, *weights);
+    if (norm) count_norm(*norm);
+    for (const Projection& p : projections) {
+      count_product(x.rows, p.weights);
+      if (p.gate) count_product(x.rows, p.gate);
     }
   }
-  inner_->mlp(x, mlp, hidden, out);
+  inner_->project(x, norm, projections, normed);
+}
+
+void MeteredOps::linear_sum(std::span<const Term> terms, const Tensor& out) {
+  if (counting_) {
+    for (const Term& term : terms) count_product(out.rows, term.weights);
+  }
+  inner_->linear_sum(terms, out);
 }
 
 void MeteredOps::count_product(int rows, const Linear& weights) {

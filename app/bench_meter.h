@@ -84,8 +84,14 @@ class MeteredOps : public kernels::Ops {
                  const kernels::Tensor& values, const kernels::AttentionShape& shape,
                  std::span<const kernels::Segment> segments, const kernels::Tensor& out) override;
   void add(const kernels::Tensor& x, const kernels::Tensor& out) override { inner_->add(x, out); }
-  void mlp(const kernels::Tensor& x, const kernels::Mlp& mlp, const kernels::Tensor& hidden,
-           const kernels::Tensor& out) override;
+  void argmax(const kernels::Tensor& x, std::span<float> scratch,
+              std::span<int32_t> columns) override {
+    inner_->argmax(x, scratch, columns);
+  }
+  void project(const kernels::Tensor& x, const kernels::Norm* norm,
+               std::span<const kernels::Projection> projections,
+               const kernels::Tensor& normed) override;
+  void linear_sum(std::span<const kernels::Term> terms, const kernels::Tensor& out) override;
 
  private:
   struct Footprint {

@@ -138,8 +138,12 @@ class AttentionProbeImpl : public AttentionProbe {
     inner_->argmax(x, scratch, columns);
   }
   void add(const Tensor& x, const Tensor& out) override { inner_->add(x, out); }
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    inner_->mlp(x, mlp, hidden, out);
+  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+               const Tensor& normed) override {
+    inner_->project(x, norm, projections, normed);
+  }
+  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
+    inner_->linear_sum(terms, out);
   }
 
  private:

@@ -157,17 +157,34 @@ class CheckedOps : public Ops {
                  expected[r]);
     }
   }
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    const auto of = [&](bool candidate) {
-      const auto choose = [&](const Linear& linear) -> Linear {
-        if (!linear) return nullptr;
-        return candidate ? pair_of(linear).candidate : pair_of(linear).reference;
-      };
-      return Mlp{choose(mlp.fc1), choose(mlp.gate), choose(mlp.fc2), mlp.activation};
+  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+               const Tensor& normed) override {
+    const auto run = [&](Ops& ops, const Linear PairLinear::*linear_side,
+                         Tensor (*of)(const Tensor&)) {
+      std::vector<Projection> own;
+      for (const Projection& p : projections) {
+        const Linear gate = p.gate ? pair_of(p.gate).*linear_side : nullptr;
+        own.push_back({pair_of(p.weights).*linear_side, gate, of(p.out), p.epilogue});
+      }
+      const Norm own_norm = norm ? norm_of(*norm, of) : Norm{};
+      ops.project(of(x), norm ? &own_norm : nullptr, own, of(normed));
     };
-    reference_->mlp(reference_of(x), of(false), reference_of(hidden), reference_of(out));
-    candidate_->mlp(candidate_of(x), of(true), candidate_of(hidden), candidate_of(out));
-    compare("mlp", out);
+    run(*reference_, &PairLinear::reference, reference_of);
+    run(*candidate_, &PairLinear::candidate, candidate_of);
+    std::vector<Tensor> results;
+    for (const Projection& p : projections) results.push_back(p.out);
+    compare("project", results);
+  }
+  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
+    std::vector<Term> reference;
+    std::vector<Term> candidate;
+    for (const Term& term : terms) {
+      reference.push_back({reference_of(term.x), pair_of(term.weights).reference});
+      candidate.push_back({candidate_of(term.x), pair_of(term.weights).candidate});
+    }
+    reference_->linear_sum(reference, reference_of(out));
+    candidate_->linear_sum(candidate, candidate_of(out));
+    compare("linear_sum", out);
   }
 
  private:

@@ -113,6 +113,19 @@ void check_rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) {
   check_norm_vector(norm.weight, x);
 }
 
+void check_project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+                   const Tensor& normed) {
+  if (norm && norm->bias.storage) {
+    check_layer_norm(x, *norm, normed);
+  } else if (norm) {
+    check_rms_norm(x, *norm, normed);
+  }
+  for (const Projection& p : projections) {
+    check_linear(x, *p.weights, p.out);
+    if (p.gate) check_linear(x, *p.gate, p.out);
+  }
+}
+
 void check_rope(const Tensor& x, int head_dim, const Tensor& table,
                 std::span<const Segment> segments) {
   check_activation(x);

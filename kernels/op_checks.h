@@ -17,6 +17,9 @@ void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tenso
 void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out);
 void check_layer_norm(const Tensor& x, const Norm& norm, const Tensor& out);
 void check_rms_norm(const Tensor& x, const Norm& norm, const Tensor& out);
+// What Ops::project promises.
+void check_project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+                   const Tensor& normed);
 void check_rope(const Tensor& x, int head_dim, const Tensor& table,
                 std::span<const Segment> segments);
 void check_append(const Tensor& x, const Tensor& cache, int capacity,

@@ -21,10 +21,26 @@ void Ops::argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> c
   }
 }
 
-void Ops::mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) {
-  linear(x, mlp.fc1, hidden, mlp.activation);
-  if (mlp.gate) linear(x, mlp.gate, hidden, Epilogue::kMultiply);
-  linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
+void Ops::project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+                  const Tensor& normed) {
+  if (norm) normalise(x, *norm, normed);
+  const Tensor& rows = norm ? normed : x;
+  for (const Projection& p : projections) {
+    linear(rows, p.weights, p.out, p.epilogue);
+    if (p.gate) linear(rows, p.gate, p.out, Epilogue::kMultiply);
+  }
+}
+
+void Ops::linear_sum(std::span<const Term> terms, const Tensor& out) {
+  for (const Term& term : terms) linear(term.x, term.weights, out, Epilogue::kAccumulate);
+}
+
+void Ops::normalise(const Tensor& x, const Norm& norm, const Tensor& out) {
+  if (norm.bias.storage) {
+    layer_norm(x, norm, out);
+  } else {
+    rms_norm(x, norm, out);
+  }
 }
 
 }  // namespace ocelli::kernels

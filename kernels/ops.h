@@ -70,12 +70,19 @@ struct Norm {
   float epsilon = 1e-5F;
 };
 
-// fc2(activation(fc1(x))), or fc2(activation(fc1(x)) · gate(x)) where a gate is present (SwiGLU).
-struct Mlp {
-  Linear fc1;
+// One of several products of the same rows x: out ← epilogue(x·Wᵀ + b), and where a gate is present
+// (SwiGLU) then out ← out · gate(x).
+struct Projection {
+  Linear weights;
   Linear gate;
-  Linear fc2;
-  Epilogue activation = Epilogue::kGeluTanh;
+  Tensor out;
+  Epilogue epilogue = Epilogue::kStore;
+};
+
+// A product that is summed with others.
+struct Term {
+  Tensor x;
+  Linear weights;
 };
 
 // How closely attention is computed for segments that are not `sampled`. A backend may always be
@@ -191,8 +198,18 @@ class Ops {
   // columns[r] = first_maximum() of row r of x (kernels/first_maximum.h), which is of fp32. Waits,
   // as read() does. `scratch` has room for a row.
   virtual void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns);
-  // out += mlp(x). `hidden` is scratch [rows, fc1 outputs].
-  virtual void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out);
+  // Computes every projection of norm(x), or of x itself where `norm` is null: what norm and linear
+  // operations give, with x quantised once. A norm without a bias is an RMSNorm. `normed` is
+  // scratch [rows, inputs] for it, and may be x, whose values are lost then. No `out` overlaps
+  // another.
+  virtual void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+                       const Tensor& normed);
+  // out += the terms' products and biases, one after the other.
+  virtual void linear_sum(std::span<const Term> terms, const Tensor& out);
+
+ protected:
+  // layer_norm, or rms_norm where the norm has no bias.
+  void normalise(const Tensor& x, const Norm& norm, const Tensor& out);
 };
 
 }  // namespace ocelli::kernels

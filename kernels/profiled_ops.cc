@@ -117,10 +117,26 @@ class ProfiledOpsImpl : public ProfiledOps {
   void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
     timed({"argmax", x.rows, x.cols, 1}, [&] { inner_->argmax(x, scratch, columns); });
   }
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    const int64_t macs = products(x.rows, *mlp.fc1) + products(x.rows, *mlp.fc2) +
-                         (mlp.gate ? products(x.rows, *mlp.gate) : 0);
-    timed({"mlp", x.rows, x.cols, out.cols, macs}, [&] { inner_->mlp(x, mlp, hidden, out); });
+  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+               const Tensor& normed) override {
+    int outputs = 0;
+    int64_t macs = 0;
+    for (const Projection& p : projections) {
+      outputs += p.out.cols;
+      macs += products(x.rows, *p.weights) + (p.gate ? products(x.rows, *p.gate) : 0);
+    }
+    timed({"project", x.rows, x.cols, outputs, macs},
+          [&] { inner_->project(x, norm, projections, normed); });
+  }
+  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
+    int inputs = 0;
+    int64_t macs = 0;
+    for (const Term& term : terms) {
+      inputs += term.x.cols;
+      macs += products(out.rows, *term.weights);
+    }
+    timed({"linear_sum", out.rows, inputs, out.cols, macs},
+          [&] { inner_->linear_sum(terms, out); });
   }
 
  private:

@@ -9,8 +9,8 @@
 namespace ocelli::kernels {
 
 // Events of the Trace Event format, one an operation, with its shape and the multiply-adds of
-// its matrix products (linear, attention, mlp; elsewhere 0); on a machine that works asynchronously
-// an operation lasts as long as its launch, and read() as long as the work.
+// its matrix products (linear, project, linear_sum, attention; elsewhere 0); on a machine that
+// works asynchronously an operation lasts as long as its launch, and read() as long as the work.
 class ProfiledOps : public Ops {
  public:
   // Writes the trace to `path`, whole or not at all; throws host::Error when that fails.

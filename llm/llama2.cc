@@ -12,6 +12,7 @@ using kernels::DType;
 using kernels::Epilogue;
 using kernels::HostTensor;
 using kernels::Placement;
+using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
 using kernels::TensorReader;
@@ -171,12 +172,10 @@ Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weight
   last_ = activation(limits.logit_rows(), config.hidden_size);
   for (const Llama2Weights::Layer& layer : weights.layers) {
     precision_ = kernels::attention_precision(layer.qkv);
-    layers_.push_back({load_norm(layer.input_layernorm),
-                       ops.load_linear(layer.qkv),
-                       ops.load_linear(layer.o_proj),
-                       load_norm(layer.post_attention_layernorm),
-                       {ops.load_linear(layer.gate_proj), ops.load_linear(layer.up_proj),
-                        ops.load_linear(layer.down_proj), Epilogue::kSilu}});
+    layers_.push_back({load_norm(layer.input_layernorm), ops.load_linear(layer.qkv),
+                       ops.load_linear(layer.o_proj), load_norm(layer.post_attention_layernorm),
+                       ops.load_linear(layer.gate_proj), ops.load_linear(layer.up_proj),
+                       ops.load_linear(layer.down_proj)});
   }
 }
 
@@ -211,22 +210,23 @@ void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
 
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];
-    ops_.rms_norm(x, layer.input_layernorm, h);
-    ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);
+    const Projection to_qkv = {layer.qkv, nullptr, qkv};
+    ops_.project(x, &layer.input_layernorm, {&to_qkv, 1}, h);
     ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
     cache_.append(i, k, v, segments);
     ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
     ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
-    ops_.rms_norm(x, layer.post_attention_layernorm, h);
-    ops_.mlp(h, layer.mlp, mlp_hidden, x);  // x += mlp
+    const Projection to_hidden = {layer.gate_proj, layer.up_proj, mlp_hidden, Epilogue::kSilu};
+    ops_.project(x, &layer.post_attention_layernorm, {&to_hidden, 1}, h);
+    ops_.linear(mlp_hidden, layer.down_proj, x, Epilogue::kAccumulate);  // x += mlp
   }
 }
 
 void Llama2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
   const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
   ops_.embed(x, rows, last);
-  ops_.rms_norm(last, norm_, last);
-  ops_.linear(last, lm_head_, out, Epilogue::kStore);
+  const Projection logits = {lm_head_, nullptr, out};
+  ops_.project(last, &norm_, {&logits, 1}, last);
 }
 
 }  // namespace ocelli::llm

@@ -86,7 +86,9 @@ class Llama2 : public Decoder {
     kernels::Linear qkv;
     kernels::Linear o_proj;
     kernels::Norm post_attention_layernorm;
-    kernels::Mlp mlp;
+    kernels::Linear gate_proj;
+    kernels::Linear up_proj;
+    kernels::Linear down_proj;
   };
 
   kernels::Norm load_norm(const kernels::HostTensor& weight) const;

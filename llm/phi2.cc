@@ -1,5 +1,6 @@
 #include "llm/phi2.h"
 
+#include <array>
 #include <cmath>
 
 #include "host/error.h"
@@ -10,9 +11,11 @@ namespace ocelli::llm {
 using kernels::DType;
 using kernels::Epilogue;
 using kernels::Placement;
+using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
 using kernels::TensorReader;
+using kernels::Term;
 
 namespace {
 
@@ -125,7 +128,8 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
         {{ops.load(layer.norm_weight), ops.load(layer.norm_bias), config.layer_norm_eps},
          ops.load_linear(layer.qkv),
          ops.load_linear(layer.dense),
-         {ops.load_linear(layer.fc1), nullptr, ops.load_linear(layer.fc2), Epilogue::kGeluTanh}});
+         ops.load_linear(layer.fc1),
+         ops.load_linear(layer.fc2)});
   }
 }
 
@@ -143,7 +147,7 @@ void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
   const Tensor k = qkv.column_range(hidden, kv_width);
   const Tensor v = qkv.column_range(hidden + kv_width, kv_width);
   const Tensor context = context_.row_range(0, x.rows);
-  const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
+  const Tensor mlp = hidden_.row_range(0, x.rows);
   const kernels::AttentionShape shape = {
       .heads = config_.num_attention_heads,
       .kv_heads = config_.num_key_value_heads,
@@ -155,24 +159,25 @@ void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
 
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     const Layer& layer = layers_[i];
-    ops_.layer_norm(x, layer.norm, h);
-    ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);
+    const std::array<Projection, 2> projections = {
+        {{layer.qkv, nullptr, qkv}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
+    ops_.project(x, &layer.norm, projections, h);
     if (config_.rotary_dims > 0) {
       const Tensor q_and_k = qkv.column_range(0, hidden + kv_width);
       ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
     }
     cache_.append(i, k, v, segments);
     ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
-    ops_.linear(context, layer.dense, x, Epilogue::kAccumulate);  // x += attention
-    ops_.mlp(h, layer.mlp, mlp_hidden, x);                        // x += mlp
+    const std::array<Term, 2> terms = {{{context, layer.dense}, {mlp, layer.fc2}}};
+    ops_.linear_sum(terms, x);  // x += attention + mlp
   }
 }
 
 void Phi2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
   const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
   ops_.embed(x, rows, last);
-  ops_.layer_norm(last, final_norm_, last);
-  ops_.linear(last, lm_head_, out, Epilogue::kStore);
+  const Projection logits = {lm_head_, nullptr, out};
+  ops_.project(last, &final_norm_, {&logits, 1}, last);
 }
 
 }  // namespace ocelli::llm

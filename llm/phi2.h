@@ -74,7 +74,8 @@ class Phi2 : public Decoder {
     kernels::Norm norm;
     kernels::Linear qkv;
     kernels::Linear dense;
-    kernels::Mlp mlp;
+    kernels::Linear fc1;
+    kernels::Linear fc2;
   };
 
   kernels::Ops& ops_;

@@ -12,6 +12,7 @@ using kernels::Epilogue;
 using kernels::HostTensor;
 using kernels::LinearSource;
 using kernels::Placement;
+using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
 using kernels::TensorReader;
@@ -135,12 +136,12 @@ Siglip::Siglip(kernels::Ops& ops, const SiglipConfig& config, const SiglipWeight
   const float epsilon = config.layer_norm_eps;
   for (const SiglipWeights::Layer& layer : weights.layers) {
     precision_ = kernels::attention_precision(layer.qkv);
-    layers_.push_back(
-        {{ops.load(layer.norm1_weight), ops.load(layer.norm1_bias), epsilon},
-         {ops.load(layer.norm2_weight), ops.load(layer.norm2_bias), epsilon},
-         ops.load_linear(layer.qkv),
-         ops.load_linear(layer.out),
-         {ops.load_linear(layer.fc1), nullptr, ops.load_linear(layer.fc2), Epilogue::kGeluTanh}});
+    layers_.push_back({{ops.load(layer.norm1_weight), ops.load(layer.norm1_bias), epsilon},
+                       {ops.load(layer.norm2_weight), ops.load(layer.norm2_bias), epsilon},
+                       ops.load_linear(layer.qkv),
+                       ops.load_linear(layer.out),
+                       ops.load_linear(layer.fc1),
+                       ops.load_linear(layer.fc2)});
   }
   for (int i = 0; i < max_images; ++i) {
     segments_.push_back({i, i * config.patches(), config.patches(), 0});
@@ -166,6 +167,7 @@ void Siglip::encode_block(const Layer& layer, int rows) {
   const Tensor h = h_.row_range(0, rows);
   const Tensor qkv = qkv_.row_range(0, rows);
   const Tensor context = context_.row_range(0, rows);
+  const Tensor mlp = hidden_.row_range(0, rows);
   const kernels::AttentionShape shape = {.heads = config_.num_attention_heads,
                                          .kv_heads = config_.num_attention_heads,
                                          .head_dim = head_dim,
@@ -174,14 +176,15 @@ void Siglip::encode_block(const Layer& layer, int rows) {
                                          .capacity = config_.patches(),
                                          .precision = precision_};
 
-  ops_.layer_norm(x, layer.norm1, h);
-  ops_.linear(h, layer.qkv, qkv, Epilogue::kStore);
+  const Projection to_qkv = {layer.qkv, nullptr, qkv};
+  ops_.project(x, &layer.norm1, {&to_qkv, 1}, h);
   ops_.attention(qkv.column_range(0, hidden), qkv.column_range(hidden, hidden),
                  qkv.column_range(2 * hidden, hidden), shape,
                  std::span(segments_).first(rows / config_.patches()), context);
   ops_.linear(context, layer.out, x, Epilogue::kAccumulate);
-  ops_.layer_norm(x, layer.norm2, h);
-  ops_.mlp(h, layer.mlp, hidden_.row_range(0, rows), x);
+  const Projection to_mlp = {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh};
+  ops_.project(x, &layer.norm2, {&to_mlp, 1}, h);
+  ops_.linear(mlp, layer.fc2, x, Epilogue::kAccumulate);
 }
 
 }  // namespace ocelli::vision

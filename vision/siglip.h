@@ -72,7 +72,8 @@ class Siglip {
     kernels::Norm norm2;
     kernels::Linear qkv;
     kernels::Linear out;
-    kernels::Mlp mlp;
+    kernels::Linear fc1;
+    kernels::Linear fc2;
   };
   void encode_block(const Layer& layer, int rows);
 

@@ -63,12 +63,21 @@ class CpuOps : public HostOps {
     linear_.run(x, weights, out, epilogue);
   }
 
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    if (!mlp.gate) return Ops::mlp(x, mlp, hidden, out);
-    check_linear(x, *mlp.fc1, hidden);
-    check_linear(x, *mlp.gate, hidden);
-    linear_.run_gated(x, mlp, hidden);
-    linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
+  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+               const Tensor& normed) override {
+    check_project(x, norm, projections, normed);
+    if (projections.empty()) return;
+    if (linear_.share_rows(projections)) {
+      linear_.project_shared(x, norm, projections);
+      return;
+    }
+    if (norm) normalise(x, *norm, normed);
+    linear_.project_each(norm ? normed : x, projections);
+  }
+
+  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
+    for (const Term& term : terms) check_linear(term.x, *term.weights, out);
+    linear_.run_sum(terms, out);
   }
 
   // In parts, as the threads have computed them where x is a product of one row.
@@ -94,19 +103,12 @@ class CpuOps : public HostOps {
 
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
     check_layer_norm(x, norm, out);
-    const float* weight = rows_of(norm.weight).f32(0);
-    const float* bias = rows_of(norm.bias).f32(0);
-    each_row(x.rows, x.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
-      table_.layer_norm(from.f32(row), weight, bias, norm.epsilon, x.cols, to.f32(row));
-    });
+    norm_rows(x, norm, out);
   }
 
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
     check_rms_norm(x, norm, out);
-    const float* weight = rows_of(norm.weight).f32(0);
-    each_row(x.rows, x.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
-      table_.rms_norm(from.f32(row), weight, norm.epsilon, x.cols, to.f32(row));
-    });
+    norm_rows(x, {norm.weight, {}, norm.epsilon}, out);
   }
 
   void rope(const Tensor& x, int head_dim, const Tensor& table,
@@ -166,6 +168,12 @@ class CpuOps : public HostOps {
   template <typename Body>
   void each_row(int rows, int cols, const Body& body) {
     cpu::each_row(pool_, rows, cols, body);
+  }
+
+  void norm_rows(const Tensor& x, const Norm& norm, const Tensor& out) {
+    each_row(x.rows, x.cols, [&, from = rows_of(x), to = rows_of(out)](int row) {
+      cpu::norm_row(table_, norm, from.f32(row), x.cols, to.f32(row));
+    });
   }
 
   struct Peak {

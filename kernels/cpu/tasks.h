@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "host/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
@@ -37,14 +38,31 @@ void each_task(host::ThreadPool& pool, int count, bool small, const Task& task) 
   }
 }
 
-// Calls body(row) for every row, in groups that are worth a task.
+// out ← one row of layer_norm, or of rms_norm where the norm has no bias.
+inline void norm_row(const KernelTable& table, const Norm& norm, const float* x, int cols,
+                     float* out) {
+  const float* weight = rows_of(norm.weight).f32(0);
+  if (norm.bias.storage) {
+    table.layer_norm(x, weight, rows_of(norm.bias).f32(0), norm.epsilon, cols, out);
+  } else {
+    table.rms_norm(x, weight, norm.epsilon, cols, out);
+  }
+}
+
+// Calls body(row), or body(row, thread), for every row, in groups that are worth a task.
 template <typename Body>
 void each_row(host::ThreadPool& pool, int rows, int cols, const Body& body) {
   const int group = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
-  const auto task = [&](int index, int) {
+  const auto task = [&](int index, int thread) {
     const int first = index * group;
     const int end = first + std::min(group, rows - first);
-    for (int row = first; row < end; ++row) body(row);
+    for (int row = first; row < end; ++row) {
+      if constexpr (std::is_invocable_v<Body, int, int>) {
+        body(row, thread);
+      } else {
+        body(row);
+      }
+    }
   };
   each_task(pool, ceil_div(rows, group), int64_t{rows} * cols < kSmallPass, task);
 }

@@ -30,7 +30,7 @@ TEST(CacheOption, TheSecondQuestionSkipsTheEncoder) {
     const Finished run = run_ocelli("ask -q --max-tokens 1 --trace " + trace + more + " " +
                                     picture + " 'What is there?'");
     EXPECT_EQ(run.code, 0) << run.err;
-    return count_events(trace, "mlp");
+    return count_events(trace, "project");
   };
   const std::string cache = " --cache " + (folder / "cache").string();
   const std::string picture = quoted(demo_picture());

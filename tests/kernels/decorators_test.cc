@@ -79,9 +79,14 @@ class WrongOps : public Ops {
     inner_->add(x, out);
     spoil("add", out);
   }
-  void mlp(const Tensor& x, const Mlp& mlp, const Tensor& hidden, const Tensor& out) override {
-    inner_->mlp(x, mlp, hidden, out);
-    spoil("mlp", out);
+  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
+               const Tensor& normed) override {
+    inner_->project(x, norm, projections, normed);
+    spoil("project", projections.back().out);
+  }
+  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
+    inner_->linear_sum(terms, out);
+    spoil("linear_sum", out);
   }
 
  private:
@@ -99,8 +104,9 @@ class WrongOps : public Ops {
 };
 
 // A decoder's layer in small: every operation once, in this order.
-const std::vector<std::string> kProgram = {"embed", "add",    "layer_norm", "rms_norm", "linear",
-                                           "rope",  "append", "attention",  "mlp"};
+const std::vector<std::string> kProgram = {"embed",   "add",       "layer_norm", "rms_norm",
+                                           "linear",  "rope",      "append",     "attention",
+                                           "project", "linear_sum"};
 constexpr int kRows = 4;
 constexpr int kCols = 6;
 
@@ -132,7 +138,11 @@ Matrix run_program(Ops& ops) {
   const AttentionShape shape = {
       .heads = 2, .kv_heads = 2, .head_dim = 3, .scale = 1, .causal = true, .capacity = 10};
   ops.attention(x, cache, cache, shape, segments, h);
-  ops.mlp(h, {linear, linear, linear, Epilogue::kSilu}, make(kRows, Placement::kActivation), x);
+  const Tensor y = make(kRows, Placement::kActivation);
+  const std::vector<Projection> projections = {{linear, nullptr, h},
+                                               {linear, linear, y, Epilogue::kSilu}};
+  ops.project(x, &norm, projections, make(kRows, Placement::kActivation));
+  ops.linear_sum(std::vector<Term>{{h, linear}, {y, linear}}, x);
   Matrix result(kRows, kCols);
   ops.read(x, result.values);
   return result;
@@ -267,8 +277,10 @@ TEST(ProfiledOps, RecordsEveryOperationInOrder) {
     } else if (name == "attention") {
       // Two heads of 3, causal: rows that see 3, 4, 5 and 9 keys, once for scores, once for values.
       EXPECT_EQ(event.at("args").at("macs"), 2 * (3 + 4 + 5 + 9) * 2 * 3);
-    } else if (name == "mlp") {
-      EXPECT_EQ(event.at("args").at("macs"), 3 * 4 * 6 * 6);  // with its gate
+    } else if (name == "project") {
+      EXPECT_EQ(event.at("args").at("macs"), 3 * 4 * 6 * 6);  // two, and the gate of one
+    } else if (name == "linear_sum") {
+      EXPECT_EQ(event.at("args").at("macs"), 2 * 4 * 6 * 6);
     } else if (event.contains("args")) {
       EXPECT_EQ(event.at("args").at("macs"), 0) << name;
     }

@@ -217,7 +217,7 @@ void work(Ops& ops) {
     ops.append(h, values, 5, segments);
     ops.attention(h, keys, values, shape, segments, x);
     ops.add(row, x);
-    ops.mlp(x, {linear, nullptr, linear, Epilogue::kSilu}, h, x);
+    run_mlp(ops, x, {linear, nullptr, linear, Epilogue::kSilu}, h, x);
     std::vector<float> result(24);
     ops.read(x, result);
     for (const float value : result) EXPECT_TRUE(std::isfinite(value));

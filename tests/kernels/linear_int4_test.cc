@@ -162,23 +162,24 @@ TEST_P(LinearInt4Ops, GatedMlpGivesTheBitsOfItsProducts) {
   const Matrices back(random, {72}, 128, 64);
   for (const int rows : {1, 20}) {
     const Guarded x(*ops, random.matrix(rows, 72));
-    const auto run_mlp = [&](const LinearSource& f, const LinearSource& g, const LinearSource& b) {
+    const auto result_of = [&](const LinearSource& f, const LinearSource& g,
+                               const LinearSource& b) {
       const Mlp mlp = {ops->load_linear(f), ops->load_linear(g), ops->load_linear(b),
                        Epilogue::kSilu};
       const Guarded hidden(*ops, Matrix(rows, 128, kNan));
       const Guarded out(*ops, Matrix(rows, 72, 0.25F));
-      ops->mlp(x.view, mlp, hidden.view, out.view);
+      run_mlp(*ops, x.view, mlp, hidden.view, out.view);
       hidden.check();
       out.check();
       return out.read();
     };
     for (const Matrices* other : {&gate, &coarse, &split}) {
-      expect_same_bits(run_mlp(front.int4, other->int4, back.int4),
-                       run_mlp(front.rows, other->rows, back.rows));
+      expect_same_bits(result_of(front.int4, other->int4, back.int4),
+                       result_of(front.rows, other->rows, back.rows));
     }
     // An int8 gate beside an int4 front.
-    expect_same_bits(run_mlp(front.int4, gate.rows, back.rows),
-                     run_mlp(front.rows, gate.rows, back.rows));
+    expect_same_bits(result_of(front.int4, gate.rows, back.rows),
+                     result_of(front.rows, gate.rows, back.rows));
   }
 }
 

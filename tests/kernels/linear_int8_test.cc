@@ -321,10 +321,10 @@ TEST_P(LinearInt8Ops, MlpIsItsParts) {
                        ops->load_linear({{fc2.tensor()}, {}}), Epilogue::kSilu};
       const Guarded hidden(*ops, Matrix(rows, 128, kNan));
       const Guarded out(*ops, before);
-      ops->mlp(x.view, mlp, hidden.view, out.view);
+      run_mlp(*ops, x.view, mlp, hidden.view, out.view);
       const Guarded hidden_of_parts(*ops, Matrix(rows, 128, kNan));
       const Guarded out_of_parts(*ops, before);
-      ops->Ops::mlp(x.view, mlp, hidden_of_parts.view, out_of_parts.view);
+      run_mlp_in_parts(*ops, x.view, mlp, hidden_of_parts.view, out_of_parts.view);
       for (const Guarded* guarded : {&x, &hidden, &out}) guarded->check();
       expect_same_bits(out.read(), out_of_parts.read());
       expect_same_bits(hidden.read(), hidden_of_parts.read());

@@ -94,20 +94,21 @@ TEST_P(LinearPanelsOps, GatedMlpGivesTheBitsOfRows) {
   const Matrices back(random, {64}, 128, 128);
   for (const int rows : {1, 20}) {
     const Guarded x(*ops, random.matrix(rows, 64));
-    const auto run_mlp = [&](const LinearSource& f, const LinearSource& g, const LinearSource& b) {
+    const auto result_of = [&](const LinearSource& f, const LinearSource& g,
+                               const LinearSource& b) {
       const Mlp mlp = {ops->load_linear(f), ops->load_linear(g), ops->load_linear(b),
                        Epilogue::kSilu};
       const Guarded hidden(*ops, Matrix(rows, 128, kNan));
       const Guarded out(*ops, Matrix(rows, 64, 0.25F));
-      ops->mlp(x.view, mlp, hidden.view, out.view);
+      run_mlp(*ops, x.view, mlp, hidden.view, out.view);
       hidden.check();
       out.check();
       return out.read();
     };
-    expect_same_bits(run_mlp(front.together, gate.together, back.together),
-                     run_mlp(front.rows, gate.rows, back.rows));
-    expect_same_bits(run_mlp(front.together, split_gate.together, back.together),
-                     run_mlp(front.rows, split_gate.rows, back.rows));
+    expect_same_bits(result_of(front.together, gate.together, back.together),
+                     result_of(front.rows, gate.rows, back.rows));
+    expect_same_bits(result_of(front.together, split_gate.together, back.together),
+                     result_of(front.rows, split_gate.rows, back.rows));
   }
 }
 

@@ -254,7 +254,7 @@ TEST_P(LinearOps, MlpIsItsParts) {
       const Guarded x(on, fc1.x);
       const Guarded hidden(on, Matrix(5, 31, kNan));
       const Guarded out(on, fc2.out);
-      on.mlp(x.view, mlp, hidden.view, out.view);
+      run_mlp(on, x.view, mlp, hidden.view, out.view);
       for (const Guarded* guarded : {&x, &hidden, &out}) guarded->check();
       return out.read();
     };

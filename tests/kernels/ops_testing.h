@@ -320,4 +320,29 @@ inline void expect_equal(const Matrix& found, const Matrix& expected) {
 #define OCELLI_EVERY_BACKEND(fixture) \
   INSTANTIATE_TEST_SUITE_P(, fixture, testing::ValuesIn(all_backends()), backend_test_name)
 
+// --- Several operations ---
+
+// fc2(activation(fc1 x)), or with a gate fc2(activation(fc1 x) · gate x).
+struct Mlp {
+  Linear fc1;
+  Linear gate;
+  Linear fc2;
+  Epilogue activation;
+};
+
+// out += mlp(x), as decoders ask for it.
+inline void run_mlp(Ops& ops, const Tensor& x, const Mlp& mlp, const Tensor& hidden,
+                    const Tensor& out) {
+  const Projection front = {mlp.fc1, mlp.gate, hidden, mlp.activation};
+  ops.project(x, nullptr, {&front, 1}, {});
+  ops.linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
+}
+// The same, one product at a time.
+inline void run_mlp_in_parts(Ops& ops, const Tensor& x, const Mlp& mlp, const Tensor& hidden,
+                             const Tensor& out) {
+  const Projection front = {mlp.fc1, mlp.gate, hidden, mlp.activation};
+  ops.Ops::project(x, nullptr, {&front, 1}, {});
+  ops.linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
+}
+
 }  // namespace ocelli::kernels

@@ -148,7 +148,7 @@ TEST_F(ReferenceOps, MlpWithAGate) {
                    ops->load_linear({{three->tensor()}, {}}),
                    ops->load_linear({{five->tensor()}, {}}), Epilogue::kSilu};
   const Tensor out = tensor(Matrix(1, 1, 100.0F));
-  ops->mlp(tensor(Matrix(1, 1, 1.0F)), mlp, tensor(Matrix(1, 1)), out);
+  run_mlp(*ops, tensor(Matrix(1, 1, 1.0F)), mlp, tensor(Matrix(1, 1)), out);
   expect_close(read(out), Matrix(1, 1, 126.423913F), 1e-5);
 }
 

@@ -1,0 +1,296 @@
+#include "kernels/cpu/cpu_int8.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/int4_sums.h"
+#include "kernels/cpu/tasks.h"
+
+namespace ocelli::kernels::cpu {
+namespace {
+
+// A task of rows one behind the other: at most this many rows, which fit L2 with room for weights,
+// and a multiple of what kernels take at once; and at least this many weights, of which a core
+// reads some 10 a nanosecond.
+constexpr int kMostTaskRows = 512;
+constexpr int kRowBlock = 12;
+constexpr int64_t kTaskRowBytes = 1'300'000;
+constexpr int kFewestTaskWeights = 16'000;
+// So much of a matrix of int4 is made int8 at a time: it stays in L2 with the rows.
+constexpr int64_t kExpandedWeights = 200'000;
+// Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.
+constexpr int kFewestTiledRows = 8;
+// A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
+// a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
+constexpr int64_t kTiledRowBytes = 900'000;
+constexpr int kTiledInputs = 2560;
+constexpr int kMostTiledPanels = 16;
+// Tasks for each thread: if a core is taken away, the others have something left to take over.
+constexpr int kTasksPerThread = 4;
+// Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
+constexpr int kSmallTasksPerThread = 16;
+constexpr int kFewRows = 4;
+// Panels that the kernels like to have at once.
+constexpr int kPanelsTogether = 4;
+// Multiplications below which a second thread costs more than it brings.
+constexpr int64_t kSmallProduct = 100'000;
+
+int round_up(int n, int multiple) {
+  return ceil_div(n, multiple) * multiple;
+}
+
+// Whether panels of int4 are made int8 before they are multiplied.
+bool expands(const PanelShape& shape, const QuantisedRows& x) {
+  return shape.is_int4() && x.sums == nullptr;
+}
+
+// The panels as they are multiplied.
+PanelShape multiplied(const PanelShape& shape, const QuantisedRows& x) {
+  return expands(shape, x) ? shape.as_int8() : shape;
+}
+
+// So many panels of int4 are made int8 at a time.
+int expanded_panels(const PanelShape& shape, int task_panels) {
+  const auto fitting = static_cast<int>(kExpandedWeights / shape.as_int8().panel_bytes());
+  return std::min(task_panels, std::max(kPanelsTogether, fitting));
+}
+
+}  // namespace
+
+std::byte* Int8Engine::Scratch::room_for(int64_t wanted) {
+  if (wanted > bytes) {
+    memory = std::make_unique<HostStorage>(wanted);
+    bytes = wanted;
+  }
+  return memory ? memory->data() : nullptr;
+}
+
+bool Int8Engine::share_rows(const CpuLinear& a, const CpuLinear& b) {
+  // All parts of a matrix have the same groups.
+  return !a.int8_parts.empty() && !b.int8_parts.empty() && a.inputs == b.inputs &&
+         a.int8_parts[0].weight.shape().has_groups_of(b.int8_parts[0].weight.shape());
+}
+
+bool Int8Engine::pair_up(const CpuLinear& a, const CpuLinear& b) {
+  return a.int8_parts.size() == 1 && b.int8_parts.size() == 1 && a.outputs == b.outputs;
+}
+
+void Int8Engine::project(const Tensor& x, const Norm* norm, std::span<const Product> products) {
+  quantise(x, norm, products[0].weights->int8_parts[0].weight.shape(), inputs_[0]);
+  grids_.clear();
+  const QuantisedRows& rows = inputs_[0].rows;
+  for (const Product& product : products) {
+    for (size_t part = 0; part < product.weights->int8_parts.size(); ++part) {
+      Grid& grid = grids_.emplace_back();
+      grid.count = product.gate ? 2 : 1;
+      grid.factors = {{{&rows, product.weights, part, product.epilogue},
+                       {&rows, product.gate, part, Epilogue::kMultiply}}};
+      grid.out = rows_of(product.out);
+    }
+  }
+  compute(x.rows);
+}
+
+void Int8Engine::add_both(const Addend& first, const Addend& second, const Tensor& out) {
+  quantise(first.x, nullptr, first.weights.int8_parts[0].weight.shape(), inputs_[0]);
+  quantise(second.x, nullptr, second.weights.int8_parts[0].weight.shape(), inputs_[1]);
+  grids_.clear();
+  Grid& grid = grids_.emplace_back();
+  grid.count = 2;
+  grid.factors = {{{&inputs_[0].rows, &first.weights, 0, Epilogue::kAccumulate},
+                   {&inputs_[1].rows, &second.weights, 0, Epilogue::kAccumulate}}};
+  grid.out = rows_of(out);
+  compute(out.rows);
+}
+
+void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& panels,
+                          Inputs& inputs) {
+  constexpr int kLine = QuantisedRows::kLine;
+  const bool whole_lines = panels.groups() == 1 || panels.steps() * kStepInputs % kLine == 0;
+  const bool tiles = table_.int8.tiles && x.rows >= kFewestTiledRows && whole_lines;
+  int lines = ceil_div(panels.groups() * panels.steps() * kStepInputs, kLine);
+  // An odd number of lines, so that equal columns of many rows do not compete for the same few sets
+  // of the cache.
+  if (!tiles) lines |= 1;
+  const int64_t stride = int64_t{lines} * kLine;
+  const int64_t padded_rows = round_up(x.rows, kQuantisedRowBlock);
+  const int64_t scale_bytes = padded_rows * panels.groups() * int64_t{sizeof(float)};
+  const bool sums = panels.is_int4() && x.rows < kFewestTiledRows;
+  const int sum_groups = sums ? panels.factors() : 0;
+  const int64_t bytes = int64_t{x.rows} * sum_groups * int64_t{sizeof(int32_t)};
+  inputs.rows = {reinterpret_cast<int8_t*>(inputs.values.room_for(padded_rows * stride)),
+                 reinterpret_cast<float*>(inputs.scales.room_for(scale_bytes)),
+                 reinterpret_cast<int32_t*>(inputs.corrections.room_for(scale_bytes)),
+                 stride,
+                 panels.groups(),
+                 tiles,
+                 sums ? reinterpret_cast<int32_t*>(inputs.sums.room_for(bytes)) : nullptr,
+                 sum_groups};
+  const int64_t normed_floats = round_up(x.cols, kLine);
+  float* normed = nullptr;
+  if (norm) {
+    const int64_t row_bytes = normed_floats * int64_t{sizeof(float)};
+    normed = reinterpret_cast<float*>(normed_.room_for(row_bytes * pool_.size()));
+  }
+  each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row, int thread) {
+    const float* values = from.f32(row);
+    if (norm) {
+      float* own = normed + thread * normed_floats;
+      norm_row(table_, *norm, values, x.cols, own);
+      values = own;
+    }
+    const QuantisedRows to = inputs.rows.from(row);
+    table_.int8.quantise_row(values, x.cols, panels.group, to);
+    if (sums) add_sums(to, panels);
+  });
+}
+
+// For outputs of so many panels in all that are computed together.
+Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
+                                             const PanelShape& shape, int panels) const {
+  if (x.tiles) {
+    const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
+    const int blocks = ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs));
+    const int even = ceil_div(panels * blocks, pool_.size() * kTasksPerThread);
+    // In pairs, as the kernel takes them.
+    return {round_up(ceil_div(rows, blocks), kQuantisedRowBlock),
+            std::max(2, round_up(std::min(kMostTiledPanels, even), 2))};
+  }
+  const int fitting =
+      std::clamp(static_cast<int>(kTaskRowBytes / shape.inputs), 2 * kRowBlock, kMostTaskRows);
+  // Ranges of one size: a last one of a few rows would read all weights for those.
+  const int task_rows = round_up(ceil_div(rows, ceil_div(rows, fitting)), kRowBlock);
+  const int per_thread = rows <= kFewRows ? kSmallTasksPerThread : kTasksPerThread;
+  const int even = ceil_div(panels * ceil_div(rows, task_rows), pool_.size() * per_thread);
+  const auto worth = static_cast<int>(kFewestTaskWeights / shape.panel_bytes() / rows) + 1;
+  return {task_rows, round_up(std::max(even, worth), kPanelsTogether)};
+}
+
+void Int8Engine::plan(int rows) {
+  int panels = 0;
+  for (const Grid& grid : grids_) panels += grid.factors[0].shape().panels();
+  int tasks = 0;
+  for (Grid& grid : grids_) {
+    for (int i = 0; i < grid.count; ++i) {
+      const Factor& factor = grid.factors[i];
+      const TaskShape shape =
+          task_shape(*factor.x, rows, multiplied(factor.shape(), *factor.x), panels);
+      if (i == 0) grid.tasks = shape;
+      grid.tasks = {std::min(grid.tasks.rows, shape.rows),
+                    std::min(grid.tasks.panels, shape.panels)};
+    }
+    grid.ranges = ceil_div(grid.factors[0].shape().panels(), grid.tasks.panels);
+    grid.first_task = tasks;
+    tasks += grid.ranges * ceil_div(rows, grid.tasks.rows);
+    grid.end_task = tasks;
+  }
+}
+
+void Int8Engine::announce(int tasks) {
+  ahead_.announce(grids_[0].factors[0].weights->id, [&](int thread) {
+    const int task = std::min(pool_.share_begin(tasks, thread), tasks - 1);
+    const Grid& grid = grid_of(task);
+    const int panel = (task - grid.first_task) % grid.ranges * grid.tasks.panels;
+    return reinterpret_cast<const std::byte*>(grid.factors[0].panels().values(panel));
+  });
+}
+
+const Int8Engine::Grid& Int8Engine::grid_of(int task) const {
+  size_t i = 0;
+  while (task >= grids_[i].end_task) ++i;
+  return grids_[i];
+}
+
+int64_t Int8Engine::sum_bytes(const Grid& grid) const {
+  if (!grid.factors[0].x->tiles && !grid.factors[grid.count - 1].x->tiles) return 0;
+  return tiled_scratch(grid.tasks.rows, grid.tasks.panels * kPanelOutputs);
+}
+
+int64_t Int8Engine::scratch_bytes(const Grid& grid) const {
+  int64_t expanded = 0;
+  for (int i = 0; i < grid.count; ++i) {
+    const PanelShape& shape = grid.factors[i].shape();
+    if (!expands(shape, *grid.factors[i].x)) continue;
+    expanded = std::max(expanded,
+                        expanded_panels(shape, grid.tasks.panels) * shape.as_int8().panel_bytes());
+  }
+  return sum_bytes(grid) + expanded;
+}
+
+void Int8Engine::compute(int rows) {
+  plan(rows);
+  const int tasks = grids_.back().end_task;
+  announce(tasks);
+  int64_t products = 0;
+  int64_t bytes = 0;
+  for (const Grid& grid : grids_) {
+    bytes = std::max(bytes, scratch_bytes(grid));
+    for (int i = 0; i < grid.count; ++i) {
+      const PanelShape& shape = grid.factors[i].shape();
+      products += int64_t{rows} * shape.outputs * shape.inputs;
+    }
+  }
+  std::byte* scratch = scratch_.room_for(bytes * pool_.size());
+  each_task(pool_, tasks, products < kSmallProduct, [&](int index, int thread) {
+    const Grid& grid = grid_of(index);
+    run_task(grid, index - grid.first_task, rows, scratch + thread * bytes);
+  });
+}
+
+void Int8Engine::run_task(const Grid& grid, int index, int rows, std::byte* scratch) const {
+  const int row = index / grid.ranges * grid.tasks.rows;
+  const int range = index % grid.ranges;
+  const int panel = range * grid.tasks.panels;
+  const int first = panel * kPanelOutputs;
+  for (int i = 0; i < grid.count; ++i) {
+    const Factor& factor = grid.factors[i];
+    const PanelShape& shape = factor.shape();
+    // What is read next: by the next factor, or by the next task.
+    const bool last = i + 1 == grid.count;
+    const int next = last ? panel + grid.tasks.panels : panel;
+    const Factor& next_factor = grid.factors[last ? 0 : i + 1];
+    const bool more = next + grid.tasks.panels <= shape.panels();
+    const int output = factor.weights->int8_parts[factor.part].first_output + first;
+    const Int8Block block = {factor.x->from(row),
+                             factor.panels().values(panel),
+                             factor.panels().scales(panel),
+                             factor.weights->bias(output),
+                             shifted(grid.out, row, output),
+                             std::min(grid.tasks.rows, rows - row),
+                             std::min(grid.tasks.panels * kPanelOutputs, shape.outputs - first),
+                             shape.steps(),
+                             factor.epilogue,
+                             scratch,
+                             more ? next_factor.panels().values(next) : nullptr,
+                             shape.factor_group / kInt4LineInputs};
+    multiply(block, factor, scratch + sum_bytes(grid));
+  }
+}
+
+// With int4 made int8 in `expanded`, some panels at a time, where there are many rows.
+void Int8Engine::multiply(const Int8Block& block, const Factor& factor, std::byte* expanded) const {
+  const PanelShape& shape = factor.shape();
+  const Int8Functions& functions = table_.int8;
+  if (!shape.is_int4()) return functions.linear(block);
+  if (!expands(shape, *factor.x)) return functions.int4.linear(block);
+  auto* values = reinterpret_cast<uint8_t*>(expanded);
+  const int64_t panel_bytes = shape.as_int8().panel_bytes();
+  const int outputs =
+      expanded_panels(shape, ceil_div(block.outputs, kPanelOutputs)) * kPanelOutputs;
+  for (int first = 0; first < block.outputs; first += outputs) {
+    Int8Block part = block;
+    part.outputs = std::min(outputs, block.outputs - first);
+    const int panel = first / kPanelOutputs;
+    for (int i = 0; i < ceil_div(part.outputs, kPanelOutputs); ++i) {
+      functions.int4.expand(block.values + (panel + i) * shape.panel_bytes(), block.steps,
+                            block.factor_lines, values + i * panel_bytes);
+    }
+    part.values = values;
+    part.scales += first;
+    if (block.bias) part.bias += first;
+    part.out = shifted(block.out, 0, first);
+    part.next = nullptr;
+    functions.linear(part);
+  }
+}
+
+}  // namespace ocelli::kernels::cpu

@@ -68,7 +68,7 @@ class WeightCount {
     if (tensor.quantised()) {
       (tensor.layout == kernels::Layout::kPanels ? mapped_ : weights_) +=
           matrix ? stored(tensor) : 0;
-      if (table) weights_ += tensor.elements() * kFloat;
+      if (table) mapped_ += stored(tensor);
       return;
     }
     const bool packed = matrix && packs_;

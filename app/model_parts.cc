@@ -19,7 +19,7 @@ void visit(vision::SiglipWeights& weights, const PartVisitor& visitor) {
 }
 
 void visit(llm::Phi2Weights& weights, const PartVisitor& visitor) {
-  visitor.tensor(weights.embed_tokens);
+  visitor.embedding(weights.embed_tokens);
   for (llm::Phi2Weights::Layer& layer : weights.layers) {
     visitor.tensor(layer.norm_weight);
     visitor.tensor(layer.norm_bias);
@@ -34,7 +34,7 @@ void visit(llm::Phi2Weights& weights, const PartVisitor& visitor) {
 }
 
 void visit(llm::Llama2Weights& weights, const PartVisitor& visitor) {
-  visitor.tensor(weights.embed_tokens);
+  visitor.embedding(weights.embed_tokens);
   for (llm::Llama2Weights::Layer& layer : weights.layers) {
     visitor.tensor(layer.input_layernorm);
     visitor.linear(layer.qkv);

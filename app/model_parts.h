@@ -7,9 +7,11 @@
 
 namespace ocelli::app {
 
-// What is done with tensors that are read row by row or as vectors, with matrices that are
-// multiplied in the vision tower and the connector, with the decoder's, and with its last one.
+// What is done with the decoder's embeddings, with other tensors that are read row by row or as
+// vectors, with matrices that are multiplied in the vision tower and the connector, with the
+// decoder's, and with its last one.
 struct PartVisitor {
+  std::function<void(kernels::HostTensor&)> embedding;
   std::function<void(kernels::HostTensor&)> tensor;
   std::function<void(kernels::LinearSource&)> vision;
   std::function<void(kernels::LinearSource&)> linear;

@@ -10,6 +10,7 @@
 #include "kernels/packed_file.h"
 #include "kernels/packing.h"
 #include "kernels/pair_packing.h"
+#include "kernels/quantise.h"
 
 namespace ocelli::app {
 namespace {
@@ -65,7 +66,8 @@ std::string source_text(const OpenedModel& model, const PackSettings& settings) 
   json source = {{"files", files},
                  {"weights", weights_name(settings)},
                  {"group", settings.factor_group > 0 ? settings.factor_group : settings.group},
-                 {"head", head_name(settings.head)}};
+                 {"head", head_name(settings.head)},
+                 {"embedding", embedding_name(settings.embedding)}};
   return source.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -100,7 +102,7 @@ std::span<const std::byte> scales_of(const HostTensor& tensor) {
 }
 
 // The bytes of an fp32 tensor as fp16. Throws Error when one does not fit.
-std::vector<uint16_t> to_f16(const HostTensor& source) {
+std::vector<uint16_t> to_f16(const HostTensor& source, const char* instead) {
   std::vector<uint16_t> halves(source.elements());
   constexpr uint16_t kExponent = 0x7C00;
   for (size_t i = 0; i < halves.size(); ++i) {
@@ -108,12 +110,40 @@ std::vector<uint16_t> to_f16(const HostTensor& source) {
     std::memcpy(&value, source.data + i * sizeof value, sizeof value);
     halves[i] = kernels::f32_to_f16(value);
     if ((halves[i] & kExponent) == kExponent) {
-      fail("\"{}\" holds {}, which fp16 does not: use --head int8",
-           host::printable(source.name, 200), value);
+      fail("\"{}\" holds {}, which fp16 does not: use {}", host::printable(source.name, 200), value,
+           instead);
     }
   }
   return halves;
 }
+
+// A table as it becomes under --embedding int8, but for its bytes.
+HostTensor planned_table(const HostTensor& table, const PackSettings& settings) {
+  HostTensor plan = {.name = table.name, .dtype = DType::kI8, .shape = table.shape};
+  plan.group = kernels::fitting_group(settings.group, table.shape[1]);
+  return plan;
+}
+
+// A table of floats in rows of int8.
+struct QuantisedRows {
+  QuantisedRows(const HostTensor& table, int group)
+      : values(table.elements()), scales(table.elements() / group) {
+    const int64_t cols = table.shape[1];
+    std::vector<float> row(cols);
+    for (int64_t r = 0; r < table.shape[0]; ++r) {
+      const int64_t first = r * cols;
+      convert_to_f32(table.dtype, table.data + first * bytes_per_element(table.dtype), cols,
+                     row.data());
+      if (!kernels::quantise_row(row.data(), cols, group, values.data() + first,
+                                 scales.data() + first / group)) {
+        kernels::refuse_non_finite(table);
+      }
+    }
+  }
+
+  std::vector<int8_t> values;
+  std::vector<float> scales;
+};
 
 // Plans and then writes the parts of a model, in one order.
 class Packer {
@@ -124,6 +154,10 @@ class Packer {
     weights_ = read_weights(reader, model.config);
     reader.finish();
     unties_ = is_tied(model.config) && settings.head != HeadFormat::kF16;
+    if (settings.embedding != EmbeddingFormat::kSource && is_tied(model.config) && !unties_) {
+      fail("{}: its embeddings are its last matrix too: --embedding wants --head int8 or int4",
+           model.path.string());
+    }
     name_as_in_file();
   }
 
@@ -136,7 +170,8 @@ class Packer {
     const auto tokenizer_bytes = static_cast<int64_t>(tokenizer.bytes.size());
     writer_.plan("ocelli.tokenizer", "U8", {tokenizer_bytes}, tokenizer_bytes);
     visit_parts(weights_,
-                {[this](HostTensor& tensor) { plan(tensor); },
+                {[this](HostTensor& table) { plan_embedding(table); },
+                 [this](HostTensor& tensor) { plan(tensor); },
                  [this](LinearSource& source) { plan_packed(source, vision_format(settings_)); },
                  [this](LinearSource& source) { plan_packed(source, decoder_format(settings_)); },
                  [this](LinearSource& source) { plan_head(source); }});
@@ -156,7 +191,8 @@ class Packer {
     write(header);
     writer_.put(std::as_bytes(std::span(tokenizer.bytes)));
     visit_parts(weights_,
-                {[this](HostTensor& tensor) { put(tensor); },
+                {[this](HostTensor& table) { put_embedding(table); },
+                 [this](HostTensor& tensor) { put(tensor); },
                  [this](LinearSource& source) { put_packed(source, vision_format(settings_)); },
                  [this](LinearSource& source) { put_packed(source, decoder_format(settings_)); },
                  [this](LinearSource& source) { put_head(source); }});
@@ -173,7 +209,8 @@ class Packer {
         weight.shape = model_.checkpoint.tensors().at(weight.name).shape;
       }
     };
-    visit_parts(weights_, {[](HostTensor&) {}, reshape, reshape, reshape});
+    const auto leave = [](HostTensor&) {};
+    visit_parts(weights_, {leave, leave, reshape, reshape, reshape});
     if (auto* llama = std::get_if<llm::Llama2Weights>(&weights_.text); llama && unties_) {
       llama->lm_head.weights[0].name = kHeadName;
     }
@@ -193,6 +230,38 @@ class Packer {
   void put(const HostTensor& tensor) {
     writer_.put(bytes_of(tensor));
     if (tensor.quantised()) writer_.put(scales_of(tensor));
+  }
+
+  // A tensor of fp32 becomes fp16, others stay as they are.
+  void plan_half(HostTensor tensor) {
+    if (tensor.dtype == DType::kF32) {
+      source_bytes_ += tensor.bytes() / 2;  // and plan() counts the other half
+      tensor.dtype = DType::kF16;
+    }
+    plan(tensor);
+  }
+  void put_half(const HostTensor& tensor, const char* instead) {
+    if (tensor.dtype != DType::kF32) return put(tensor);
+    const std::vector<uint16_t> halves = to_f16(tensor, instead);
+    writer_.put(std::as_bytes(std::span(halves)));
+  }
+
+  bool makes_int8(const HostTensor& table) const {
+    return settings_.embedding == EmbeddingFormat::kInt8 && !table.quantised();
+  }
+  void plan_embedding(const HostTensor& table) {
+    if (settings_.embedding == EmbeddingFormat::kF16) return plan_half(table);
+    if (!makes_int8(table)) return plan(table);
+    count(table);
+    writer_.plan_values(planned_table(table, settings_));
+    writer_.plan_scales(planned_table(table, settings_));
+  }
+  void put_embedding(const HostTensor& table) {
+    if (settings_.embedding == EmbeddingFormat::kF16) return put_half(table, "--embedding int8");
+    if (!makes_int8(table)) return put(table);
+    const QuantisedRows rows(table, planned_table(table, settings_).group);
+    writer_.put(std::as_bytes(std::span(rows.values)));
+    writer_.put(std::as_bytes(std::span(rows.scales)));
   }
 
   void plan_packed(const LinearSource& source, const PanelFormat& format) {
@@ -234,24 +303,13 @@ class Packer {
       return;
     }
     if (is_tied(model_.config)) return;
-    HostTensor head = source.weights[0];
-    if (head.dtype == DType::kF32) {
-      source_bytes_ += head.bytes() / 2;  // and plan() counts the other half
-      head.dtype = DType::kF16;
-    }
-    plan(head);
+    plan_half(source.weights[0]);
     for (const HostTensor& bias : source.biases) plan(bias);
   }
   void put_head(const LinearSource& source) {
     if (settings_.head != HeadFormat::kF16) return put_packed(source, head_format(settings_));
     if (is_tied(model_.config)) return;
-    const HostTensor& head = source.weights[0];
-    if (head.dtype == DType::kF32) {
-      const std::vector<uint16_t> halves = to_f16(head);
-      writer_.put(std::as_bytes(std::span(halves)));
-    } else {
-      put(head);
-    }
+    put_half(source.weights[0], "--head int8");
     for (const HostTensor& bias : source.biases) put(bias);
   }
 
@@ -270,6 +328,11 @@ class Packer {
 const char* weights_name(const PackSettings& settings) {
   if (settings.bf16) return "bf16";
   return settings.factor_group > 0 ? "int4" : "int8";
+}
+
+const char* embedding_name(EmbeddingFormat embedding) {
+  constexpr std::array<const char*, 3> kNames = {"source", "f16", "int8"};
+  return kNames[static_cast<size_t>(embedding)];
 }
 
 const char* head_name(HeadFormat head) {
@@ -298,7 +361,7 @@ void pack_in_memory(ModelWeights& weights, const PackSettings& settings, host::T
       memory.push_back(stack);
     }
   };
-  visit_parts(weights, {[](HostTensor&) {},
+  visit_parts(weights, {[](HostTensor&) {}, [](HostTensor&) {},
                         [&](LinearSource& source) { pack(source, vision_format(settings)); },
                         [&](LinearSource& source) { pack(source, decoder_format(settings)); },
                         [&](LinearSource& head) {

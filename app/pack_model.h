@@ -20,6 +20,9 @@ namespace ocelli::app {
 // PackSettings::bf16 and packs it as the others.
 enum class HeadFormat { kInt8, kF16, kInt4, kBf16 };
 
+// The decoder's embeddings: as they are, of 16 bits, or int8.
+enum class EmbeddingFormat { kSource, kF16, kInt8 };
+
 // Values that share a factor of int4 where nobody says how many.
 inline constexpr int kUsualFactorGroup = 64;
 
@@ -30,6 +33,7 @@ struct PackSettings {
   int factor_group = 0;
   bool bf16 = false;  // all matrices become bf16; neither group then
   HeadFormat head = HeadFormat::kInt8;
+  EmbeddingFormat embedding = EmbeddingFormat::kSource;
   std::optional<std::filesystem::path> tokenizer;  // none: the model's own
 };
 
@@ -37,6 +41,8 @@ struct PackSettings {
 const char* weights_name(const PackSettings& settings);
 // "int8", "f16", "int4", "bf16"
 const char* head_name(HeadFormat head);
+// "source", "f16", "int8"
+const char* embedding_name(EmbeddingFormat embedding);
 
 struct PackedSizes {
   int64_t source = 0;  // bytes of the weights that the model uses

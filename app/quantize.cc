@@ -19,6 +19,7 @@ struct QuantizeOptions {
   std::string weights = "int8";
   std::string group;
   std::string head;
+  std::string embedding;
   PackSettings settings;
   int threads = 0;
   bool force = false;
@@ -67,8 +68,15 @@ void choose_settings(QuantizeOptions& options) {
                                            : HeadFormat::kInt8;
 }
 
+void choose_embedding(QuantizeOptions& options) {
+  options.settings.embedding = options.embedding == "int8"  ? EmbeddingFormat::kInt8
+                               : options.embedding == "f16" ? EmbeddingFormat::kF16
+                                                            : EmbeddingFormat::kSource;
+}
+
 void run_quantize(QuantizeOptions& options) {
   choose_settings(options);
+  choose_embedding(options);
   const OpenedModel model = open_model(find_model(options.source));
   check_target(model, options);
   const PackedSizes sizes =
@@ -102,6 +110,11 @@ void add_quantize(CLI::App& program) {
       ->add_option("--head", options->head,
                    "Format of the decoder's last matrix (default: int8, under bf16 that)")
       ->check(CLI::IsMember({"int8", "int4", "f16"}));
+  command
+      ->add_option("--embedding", options->embedding,
+                   "Format of the decoder's embeddings (default: as they are; f16 and bf16 stay "
+                   "under f16)")
+      ->check(CLI::IsMember({"f16", "int8"}));
   command->add_option("--tokenizer", options->settings.tokenizer,
                       "Vocabulary: a tokenizer.bin, .model or .json (default: the model's own)");
   command->add_option("--threads", options->threads, "Threads (default: every core)")

@@ -159,32 +159,32 @@ class CheckedOps : public Ops {
   }
   void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
                const Tensor& normed) override {
-    const auto run = [&](Ops& ops, const Linear PairLinear::*linear_side,
-                         Tensor (*of)(const Tensor&)) {
-      std::vector<Projection> own;
-      for (const Projection& p : projections) {
-        const Linear gate = p.gate ? pair_of(p.gate).*linear_side : nullptr;
-        own.push_back({pair_of(p.weights).*linear_side, gate, of(p.out), p.epilogue});
-      }
-      const Norm own_norm = norm ? norm_of(*norm, of) : Norm{};
-      ops.project(of(x), norm ? &own_norm : nullptr, own, of(normed));
-    };
-    run(*reference_, &PairLinear::reference, reference_of);
-    run(*candidate_, &PairLinear::candidate, candidate_of);
     std::vector<Tensor> results;
-    for (const Projection& p : projections) results.push_back(p.out);
-    compare("project", results);
+    std::vector<Projection> own;
+    for (const Projection& p : projections) {
+      results.push_back(p.out);
+      const Linear gate = p.gate ? pair_of(p.gate).candidate : nullptr;
+      own.push_back({pair_of(p.weights).candidate, gate, candidate_of(p.out), p.epilogue});
+    }
+    const Norm own_norm = norm ? norm_of(*norm, candidate_of) : Norm{};
+    const std::vector<float> input = candidate_values(x);  // which `normed` may be
+    compare_with_parts(
+        "project", results,
+        [&] {
+          candidate_->project(candidate_of(x), norm ? &own_norm : nullptr, own,
+                              candidate_of(normed));
+          candidate_->write(input, candidate_of(x));
+        },
+        [&] { Ops::project(x, norm, projections, normed); });
   }
   void linear_sum(std::span<const Term> terms, const Tensor& out) override {
-    std::vector<Term> reference;
-    std::vector<Term> candidate;
+    std::vector<Term> own;
     for (const Term& term : terms) {
-      reference.push_back({reference_of(term.x), pair_of(term.weights).reference});
-      candidate.push_back({candidate_of(term.x), pair_of(term.weights).candidate});
+      own.push_back({candidate_of(term.x), pair_of(term.weights).candidate});
     }
-    reference_->linear_sum(reference, reference_of(out));
-    candidate_->linear_sum(candidate, candidate_of(out));
-    compare("linear_sum", out);
+    compare_with_parts(
+        "linear_sum", {out}, [&] { candidate_->linear_sum(own, candidate_of(out)); },
+        [&] { Ops::linear_sum(terms, out); });
   }
 
  private:
@@ -212,6 +212,33 @@ class CheckedOps : public Ops {
   void compare(const char* operation, const std::vector<Tensor>& results) {
     ++count_;
     for (const Tensor& result : results) compare_part(operation, result, of_row());
+  }
+
+  // Runs a compound operation on the candidate, then its parts one by one, on both sides and
+  // compared; and compares what the two leave in `results`.
+  template <typename Whole, typename Parts>
+  void compare_with_parts(const char* operation, const std::vector<Tensor>& results,
+                          const Whole& whole, const Parts& parts) {
+    std::vector<std::vector<float>> before;
+    std::vector<std::vector<float>> after;
+    for (const Tensor& result : results) before.push_back(candidate_values(result));
+    whole();
+    for (const Tensor& result : results) after.push_back(candidate_values(result));
+    for (size_t i = 0; i < results.size(); ++i) {
+      candidate_->write(before[i], candidate_of(results[i]));
+    }
+    const int64_t number = count_;
+    parts();
+    count_ = number;
+    for (size_t i = 0; i < results.size(); ++i) {
+      candidate_->write(after[i], candidate_of(results[i]));
+    }
+    compare(operation, results);
+  }
+  std::vector<float> candidate_values(const Tensor& tensor) {
+    std::vector<float> values(static_cast<size_t>(tensor.rows) * tensor.cols);
+    candidate_->read(candidate_of(tensor), values);
+    return values;
   }
 
   // What an element may be off by: a share of the largest magnitude in its row, or among all.

@@ -34,6 +34,16 @@ HostStorage::~HostStorage() {
   if (owned_) std::free(data_);
 }
 
+void QuantisedTable::read_row(const Tensor& table, int row, float* out) {
+  const HostTensor& source = static_cast<const QuantisedTable*>(table.storage.get())->source_;
+  const int64_t first = table.offset + row * table.stride;
+  convert_to_f32(source.dtype, source.data + first, table.cols, out);
+  for (int i = 0; i < table.cols; i += source.group) {
+    const float scale = scale_of(source, (first + i) / source.group);
+    for (int k = i; k < i + source.group; ++k) out[k] *= scale;
+  }
+}
+
 std::byte* host_address(const Tensor& tensor) {
   return static_cast<const HostStorage*>(tensor.storage.get())->data() +
          tensor.offset * bytes_per_element(tensor.dtype);
@@ -83,6 +93,9 @@ Tensor HostOps::load(const HostTensor& source) {
                shape_text(source.shape));
   const int cols = static_cast<int>(source.shape.back());
   const int rows = source.shape.size() == 2 ? static_cast<int>(source.shape[0]) : 1;
+  if (source.quantised() && source.layout == Layout::kRows) {
+    return {std::make_shared<QuantisedTable>(source), source.dtype, rows, cols, cols, 0};
+  }
   if (source.quantised()) {
     Tensor copy = host_tensor(rows, cols, DType::kF32);
     convert_to_f32(source, reinterpret_cast<float*>(host_address(copy)));

@@ -26,6 +26,18 @@ class HostStorage : public Storage {
   bool owned_ = false;
 };
 
+// A quantised matrix in rows, where it stands, and its scales: a tensor of kI8 that embed() reads.
+class QuantisedTable : public HostStorage {
+ public:
+  explicit QuantisedTable(const HostTensor& source) : HostStorage(source.data), source_(source) {}
+
+  // out ← row `row` of a tensor that load() made, as fp32.
+  static void read_row(const Tensor& table, int row, float* out);
+
+ private:
+  const HostTensor source_;
+};
+
 // The address of element (0, 0) of a tensor in host memory.
 std::byte* host_address(const Tensor& tensor);
 
@@ -38,7 +50,7 @@ void read_host(const Tensor& source, std::span<float> target);
 // The parts of Ops that are the same for every backend in host memory.
 class HostOps : public Ops {
  public:
-  // Reads fp32, fp16 and bf16 tensors in place; a quantised one becomes fp32.
+  // Reads in place what is in rows; a quantised matrix in panels becomes fp32.
   Tensor load(const HostTensor& source) override;
   Tensor tensor(int rows, int cols, DType dtype, Placement placement) override;
   void write(std::span<const float> source, const Tensor& target) override;

@@ -138,8 +138,8 @@ class Ops {
   // backend may read it in place. Throws host::Error when the machine's memory does not hold it.
   virtual Linear load_linear(const LinearSource& source) = 0;
   // Places a tensor of one or two dimensions that is read row by row (a norm's weight as [1, n], an
-  // embedding table). Same promise about the source's memory; the dtype may change to fp32, and
-  // that of a quantised tensor does, in memory of its own.
+  // embedding table). Same promise about the source's memory; the dtype may change to fp32. That of
+  // a quantised matrix may stay kI8: only embed() knows its scales then.
   virtual Tensor load(const HostTensor& source) = 0;
   // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
   virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;

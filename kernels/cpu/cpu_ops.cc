@@ -39,7 +39,7 @@ class CpuOps : public HostOps {
 
   Linear load_linear(const LinearSource& source) override { return linear_.load(source); }
 
-  // Vectors become fp32 once, as do quantised tensors; other tables are read in place, row by row.
+  // Vectors become fp32 once; tables are read in place, row by row.
   Tensor load(const HostTensor& source) override {
     if (source.shape.size() != 1 || source.quantised()) return HostOps::load(source);
     const int n = static_cast<int>(source.shape[0]);
@@ -53,7 +53,11 @@ class CpuOps : public HostOps {
     const Rows from = rows_of(table);
     const Rows to = rows_of(out);
     for (int i = 0; i < out.rows; ++i) {
-      table_.to_f32(from.dtype, shifted(from, rows[i], 0).data, out.cols, to.f32(i));
+      if (table.dtype == DType::kI8) {
+        QuantisedTable::read_row(table, rows[i], to.f32(i));
+      } else {
+        table_.to_f32(from.dtype, shifted(from, rows[i], 0).data, out.cols, to.f32(i));
+      }
     }
   }
 

@@ -74,6 +74,10 @@ View view(const Tensor& tensor) {
   return {host_address(tensor), tensor.dtype, tensor.rows, tensor.cols, tensor.stride};
 }
 
+float* row_of(const Tensor& tensor, int row) {
+  return reinterpret_cast<float*>(host_address(tensor.row_range(row, 1)));
+}
+
 class ReferenceOps : public HostOps {
  public:
   const char* name() const override { return "reference"; }
@@ -83,6 +87,12 @@ class ReferenceOps : public HostOps {
   }
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
     check_embed(table, rows, out);
+    if (table.dtype == DType::kI8) {
+      for (int i = 0; i < out.rows; ++i) {
+        QuantisedTable::read_row(table, rows[i], row_of(out, i));
+      }
+      return;
+    }
     reference::embed(view(table), rows, view(out));
   }
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,

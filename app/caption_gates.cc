@@ -5,6 +5,7 @@
 #include <cctype>
 #include <utility>
 
+#include "app/text.h"
 #include "host/error.h"
 #include "host/utf8.h"
 
@@ -33,12 +34,6 @@ constexpr auto kAdmissions = std::to_array<std::string_view>(
 size_t repeats_allowed(size_t words) {
   constexpr std::array<size_t, 7> kShort = {4, 3, 2, 2, 2, 2, 2};
   return words <= kShort.size() ? kShort[words - 1] : 1;
-}
-
-std::string trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kSpaces);
-  if (first == text.npos) return "";
-  return std::string(text.substr(first, text.find_last_not_of(kSpaces) - first + 1));
 }
 
 // `text` in lower case (ASCII) with plain apostrophes.

@@ -13,23 +13,17 @@
 #include "app/caption_tally.h"
 #include "app/memory.h"
 #include "app/terminal.h"
+#include "app/text.h"
 #include "host/error.h"
 #include "host/thread_pool.h"
 
 namespace ocelli::app {
 namespace {
 
-constexpr const char* kSpaces = " \t\r\n";
 // What a thread that decodes may have in hand: the pixels of a small picture and its file.
 constexpr int64_t kFeedThreadBytes = 130'000'000;
 // The copy of a picture that its map is drawn on.
 constexpr int64_t kCopyBytes = 5'000'000;
-
-std::string trimmed(const std::string& text) {
-  const size_t first = text.find_first_not_of(kSpaces);
-  if (first == text.npos) return "";
-  return text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
-}
 
 int thread_count(const ModelOptions& model) {
   const int threads = model.pipeline.backend.threads;

@@ -9,6 +9,7 @@
 #include "app/conversation.h"
 #include "app/stopwatch.h"
 #include "app/terminal.h"
+#include "app/text.h"
 #include "host/error.h"
 
 namespace ocelli::app {
@@ -16,11 +17,6 @@ namespace {
 
 // How long the engine, with nothing to do, waits for a picture before it looks for a signal.
 constexpr int kPatienceMs = 50;
-
-std::string trimmed(const std::string& text) {
-  const size_t last = text.find_last_not_of(" \t\r\n");
-  return last == text.npos ? "" : text.substr(0, last + 1);
-}
 
 }  // namespace
 
@@ -200,7 +196,7 @@ void CaptionRun::write_map(const Running& running, const Gaze& gaze) {
 CaptionRecord CaptionRun::record_of(const Running& running) const {
   const Answer& answer = running.conversation->answer();
   CaptionRecord record = blank_record();
-  record.caption = trimmed(answer.text);
+  record.caption = trimmed_end(answer.text);
   record.tokens = answer.tokens;
   record.confidence = answer.confidence;
   const std::string said = answer.text.substr(settings_.answer.begin_with.size());

@@ -11,6 +11,7 @@
 #include "app/options.h"
 #include "app/question_line.h"
 #include "app/terminal.h"
+#include "app/text.h"
 #include "host/error.h"
 #include "host/output_file.h"
 
@@ -46,12 +47,6 @@ struct Expected {
   std::string type;
   std::vector<std::string> mentions;  // texts that a complete answer holds, where the file has them
 };
-
-std::string trimmed(const std::string& text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string::npos) return "";
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
 
 Expected parse_expected(const json& object, const std::string& where) {
   const auto text = [&](const char* key, const char* fallback) -> std::string {

@@ -4,6 +4,7 @@
 
 #include "host/error.h"
 #include "host/thread_pool.h"
+#include "kernels/packing.h"
 #include "llm/kv_cache.h"
 
 namespace ocelli::app {
@@ -28,13 +29,17 @@ bool is_table(const HostTensor& tensor) {
          tensor.name.ends_with("position_embedding.weight");
 }
 
+// Whether a matrix is one of the decoder's layers'.
+bool is_layers(const HostTensor& tensor) {
+  return tensor.name.find("model.layers.") != std::string::npos;
+}
+
 // What the parts of a model come to on a backend.
 class WeightCount {
  public:
   WeightCount(const OpenedModel& model, const PipelineOptions& options)
       : backend_(options.backend.name),
-        packs_(options.pack && model.checkpoint.packed() == nullptr),
-        packed_bytes_(options.pack && options.pack->bf16 ? 2 : 1) {
+        pack_(model.checkpoint.packed() == nullptr ? options.pack : std::nullopt) {
     const auto* llama = std::get_if<llm::Llama2Config>(&model.config.text);
     permutes_ = llama != nullptr && llama->pairs == llm::RotaryPairs::kInterleaved;
     tied_ = llama != nullptr && llama->tie_word_embeddings;
@@ -71,8 +76,8 @@ class WeightCount {
       if (table) mapped_ += stored(tensor);
       return;
     }
-    const bool packed = matrix && packs_;
-    if (packed) weights_ += tensor.elements() * packed_bytes_;
+    const bool packed = matrix && pack_;
+    if (packed) weights_ += packed_bytes(tensor);
     if (tensor.shape.size() == 1) {
       weights_ += tensor.elements() * kFloat;
     } else if (!packed || table) {
@@ -80,13 +85,21 @@ class WeightCount {
     }
   }
 
+  // Of a matrix that is packed when the model is loaded.
+  int64_t packed_bytes(const HostTensor& matrix) const {
+    if (pack_->bf16 || matrix.elements() == 0) return matrix.elements() * 2;
+    const bool int4 = pack_->factor_group > 0 && is_layers(matrix);
+    const kernels::PanelFormat format = {pack_->group, int4 ? pack_->factor_group : 0};
+    const kernels::PanelShape shape = kernels::PackedStack::shape_of(matrix, format);
+    return shape.value_bytes() + shape.scales() * kFloat;
+  }
+
   static int64_t stored(const HostTensor& tensor) {
     return tensor.bytes() + (tensor.quantised() ? tensor.scale_count() * kFloat : 0);
   }
 
   const std::string backend_;
-  const bool packs_;
-  const int64_t packed_bytes_;  // of a weight
+  const std::optional<PackSettings> pack_;  // where weights are packed now
   bool permutes_ = false;
   bool tied_ = false;
   int64_t mapped_ = 0;

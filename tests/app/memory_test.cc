@@ -35,7 +35,13 @@ TEST_F(Memory, OfWeightsIsWhereTheyAreKept) {
   EXPECT_LE(forecast(options).mapped, bytes);
   EXPECT_LT(forecast(options).weights, bytes / 10);
   options.pack.emplace();
-  EXPECT_GT(forecast(options).weights, bytes / 3);  // int8
+  const int64_t int8 = forecast(options).weights;
+  EXPECT_GT(int8, bytes / 3);
+  options.pack->factor_group = 64;
+  EXPECT_LT(forecast(options).weights, int8);
+  options.pack->factor_group = 0;
+  options.pack->bf16 = true;
+  EXPECT_GT(forecast(options).weights, int8 * 3 / 2);
   options.pack.reset();
   options.backend.name = "reference";  // fp32
   EXPECT_EQ(forecast(options).mapped, 0);

@@ -32,10 +32,13 @@ void check_inside(const kernels::HostTensor& tensor, std::span<const std::byte> 
     return data >= file.data() && bytes >= 0 && bytes <= file.data() + file.size() - data;
   };
   OCELLI_CHECK(inside(tensor.data, tensor.bytes()), "{}", tensor.name);
-  if (!tensor.quantised()) return;
-  const auto* scales = reinterpret_cast<const std::byte*>(tensor.scales);
-  const auto scale_bytes = tensor.scale_count() * static_cast<int64_t>(sizeof(float));
-  OCELLI_CHECK(inside(scales, scale_bytes), "{}", tensor.name);
+  if (tensor.quantised()) {
+    const auto* scales = reinterpret_cast<const std::byte*>(tensor.scales);
+    const auto scale_bytes = tensor.scale_count() * static_cast<int64_t>(sizeof(float));
+    OCELLI_CHECK(inside(scales, scale_bytes), "{}", tensor.name);
+  } else if (!tensor.in_pairs()) {
+    return;
+  }
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
   kernels::convert_to_f32(tensor, values.data());
 }

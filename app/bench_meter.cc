@@ -132,8 +132,8 @@ void MeteredOps::count_norm(const Norm& norm) {
 void MeteredOps::count_attention(const Tensor& keys, const AttentionShape& shape,
                                  std::span<const Segment> segments) {
   const bool cached = cache_storage_.contains(keys.storage.get());
-  const int64_t row_bytes = kernels::cache_columns(shape.kv_heads, shape.head_dim, keys.dtype) *
-                            kernels::bytes_per_element(keys.dtype);
+  const int64_t position_bytes =
+      int64_t{shape.kv_heads} * keys.cols * kernels::bytes_per_element(keys.dtype);
   for (const Segment& s : segments) {
     const int64_t visible = int64_t{s.past} + s.rows;
     // Pairs of a query and a key that it sees.
@@ -144,7 +144,7 @@ void MeteredOps::count_attention(const Tensor& keys, const AttentionShape& shape
     // With keys, and with values.
     count_ops(2 * 2 * pairs * shape.heads * shape.head_dim,
               reduced ? Arithmetic::kBf16 : Arithmetic::kF32);
-    if (cached) work_.bytes += 2 * visible * row_bytes;
+    if (cached) work_.bytes += 2 * visible * position_bytes;
   }
 }
 

@@ -131,7 +131,7 @@ class AttentionProbeImpl : public AttentionProbe {
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
     inner_->attention(q, keys, values, shape, segments, out);
-    if (recordings_.empty() || !shape.causal) return;
+    if (recordings_.empty() || !shape.causal || !shape.cached) return;
     for (const Segment& segment : segments) record(q, keys, shape, segment);
   }
   void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
@@ -172,24 +172,30 @@ class AttentionProbeImpl : public AttentionProbe {
   }
 
   void read_keys(const Tensor& keys, const AttentionShape& shape, const Segment& segment) {
-    const int count = segment.past + segment.rows;
-    keys_.resize(static_cast<size_t>(count) * static_cast<size_t>(keys.cols));
-    inner_->read(keys.row_range(segment.sequence * shape.capacity, count), keys_);
+    keys_of_head_ = segment.past + segment.rows;
+    const size_t size = static_cast<size_t>(keys_of_head_) * static_cast<size_t>(keys.cols);
+    keys_.resize(static_cast<size_t>(shape.kv_heads) * size);
+    for (int head = 0; head < shape.kv_heads; ++head) {
+      // It fits an int, as it lies inside the cache.
+      const auto first = static_cast<int>(head_place(shape, segment.sequence, head).row);
+      inner_->read(keys.row_range(first, keys_of_head_),
+                   std::span(keys_).subspan(static_cast<size_t>(head) * size, size));
+    }
     if (keys.dtype == DType::kI8) dequantise(keys_, shape.head_dim);
   }
 
   // weights_[k], for the first `seen` of keys_: the softmax of query_, its mean over the heads.
   void weigh(int seen, const AttentionShape& shape) {
     const int heads_of_a_key = shape.heads / shape.kv_heads;
-    const size_t width = static_cast<size_t>(shape.kv_heads) * static_cast<size_t>(shape.head_dim);
     weights_.assign(static_cast<size_t>(seen), 0);
     scores_.resize(static_cast<size_t>(seen));
     for (int h = 0; h < shape.heads; ++h) {
       const float* query = query_.data() + int64_t{h} * shape.head_dim;
-      const float* key = keys_.data() + int64_t{h / heads_of_a_key} * shape.head_dim;
+      const float* key =
+          keys_.data() + int64_t{h / heads_of_a_key} * keys_of_head_ * shape.head_dim;
       for (float& score : scores_) {
         score = shape.scale * dot(query, key, shape.head_dim);
-        key += width;
+        key += shape.head_dim;
       }
       const float largest = *std::ranges::max_element(scores_);
       double sum = 0;
@@ -202,10 +208,11 @@ class AttentionProbeImpl : public AttentionProbe {
   std::unique_ptr<Ops> inner_;
   std::map<int, Recording> recordings_;
   int next_ = 0;
-  // Scratch: of the row in hand [heads · head_dim], of its sequence [positions, kv_heads ·
+  // Scratch: of the row in hand [heads · head_dim], of its sequence [kv_heads][keys_of_head_,
   // head_dim], and a value a position.
   std::vector<float> query_;
   std::vector<float> keys_;
+  int keys_of_head_ = 0;
   std::vector<float> scores_;
   std::vector<float> weights_;
 };

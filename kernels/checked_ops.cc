@@ -117,11 +117,15 @@ class CheckedOps : public Ops {
               std::span<const Segment> segments) override {
     reference_->append(reference_of(x), reference_of(cache), capacity, segments);
     candidate_->append(candidate_of(x), candidate_of(cache), capacity, segments);
+    const Tensor& kept = reference_of(cache);
+    const int heads = x.cols / (kept.cols - scale_columns(kept.dtype));
     std::vector<Tensor> written;
     for (const Segment& segment : segments) {
-      // It fits an int: the backends have found it inside the cache.
-      const int64_t first = int64_t{segment.sequence} * capacity + segment.past;
-      written.push_back(cache.row_range(static_cast<int>(first), segment.rows));
+      for (int head = 0; head < heads; ++head) {
+        // It fits an int: the backends have found it inside the cache.
+        const int64_t first = cache_row(heads, capacity, segment.sequence, head) + segment.past;
+        written.push_back(cache.row_range(static_cast<int>(first), segment.rows));
+      }
     }
     compare("append", written);
   }

@@ -33,19 +33,25 @@ void check_segment(const Segment& s, int rows) {
                rows);
 }
 
-// A segment's positions lie in its sequence's share of the cache, and that share in the cache.
-void check_positions(const Segment& s, int capacity, const Tensor& cache) {
+// A segment's positions lie in its sequence's share of keys or values, and the last head's share,
+// which starts at row `last_head`, in `rows`.
+void check_positions(const Segment& s, int capacity, int64_t last_head, int rows) {
   const int64_t end = int64_t{s.past} + s.rows;
   OCELLI_CHECK(end <= capacity, "position {} of {}", end - 1, capacity);
-  const int64_t first = int64_t{s.sequence} * capacity;
-  OCELLI_CHECK(first + end <= cache.rows, "sequence {} of capacity {}: row {} of {}", s.sequence,
-               capacity, first + end - 1, cache.rows);
+  OCELLI_CHECK(last_head + end <= rows, "sequence {} of capacity {}: row {} of {}", s.sequence,
+               capacity, last_head + end - 1, rows);
 }
 
 void check_cache(const Tensor& cache) {
   OCELLI_CHECK(
       cache.dtype == DType::kF32 || cache.dtype == DType::kF16 || cache.dtype == DType::kI8,
       "a cache of {}", name(cache.dtype));
+}
+
+// The rows of a cache are those of some sequences: it was made for as many heads, of that capacity.
+void check_whole_sequences(const Tensor& cache, int heads, int capacity) {
+  OCELLI_CHECK(capacity > 0 && cache.rows % (int64_t{heads} * capacity) == 0,
+               "a cache of {} rows for {} heads of {} positions", cache.rows, heads, capacity);
 }
 
 void check_weight_kind(const HostTensor& weight, const HostTensor& first) {
@@ -144,14 +150,15 @@ void check_append(const Tensor& x, const Tensor& cache, int capacity,
                   std::span<const Segment> segments) {
   check_activation(x);
   check_cache(cache);
-  const int heads = cache.dtype == DType::kI8 ? quantised_heads(x.cols, cache.cols) : 1;
-  OCELLI_CHECK(heads > 0 && x.cols % heads == 0 &&
-                   cache.cols == cache_columns(heads, x.cols / heads, cache.dtype),
-               "[{}, {}] into [{}, {}] of {}", x.rows, x.cols, cache.rows, cache.cols,
-               name(cache.dtype));
+  const int head_dim = cache.cols - scale_columns(cache.dtype);
+  OCELLI_CHECK(head_dim > 0 && x.cols > 0 && x.cols % head_dim == 0, "[{}, {}] into [{}, {}] of {}",
+               x.rows, x.cols, cache.rows, cache.cols, name(cache.dtype));
+  const int heads = x.cols / head_dim;
+  check_whole_sequences(cache, heads, capacity);
   for (const Segment& segment : segments) {
     check_segment(segment, x.rows);
-    check_positions(segment, capacity, cache);
+    check_positions(segment, capacity, cache_row(heads, capacity, segment.sequence, heads - 1),
+                    cache.rows);
   }
 }
 
@@ -165,14 +172,21 @@ void check_attention(const AttentionTensors& tensors, const AttentionShape& shap
                values.rows, values.cols, name(values.dtype));
   OCELLI_CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0 && shape.scale >= 0,
                "{} heads, {} of keys, scale {}", shape.heads, shape.kv_heads, shape.scale);
-  OCELLI_CHECK(int64_t{shape.heads} * shape.head_dim == q.cols &&
-                   cache_columns(shape.kv_heads, shape.head_dim, keys.dtype) == keys.cols,
+  const int64_t columns = shape.cached ? cache_columns(shape.head_dim, keys.dtype)
+                                       : int64_t{shape.kv_heads} * shape.head_dim;
+  OCELLI_CHECK(int64_t{shape.heads} * shape.head_dim == q.cols && columns == keys.cols,
                "{} heads of {}, {} of keys: q [{}, {}], keys [{}, {}] of {}", shape.heads,
                shape.head_dim, shape.kv_heads, q.rows, q.cols, keys.rows, keys.cols,
                name(keys.dtype));
+  if (shape.cached) {
+    check_whole_sequences(keys, shape.kv_heads, shape.capacity);
+  } else {
+    check_activation(keys);
+  }
   for (const Segment& segment : segments) {
     check_segment(segment, q.rows);
-    check_positions(segment, shape.capacity, keys);
+    check_positions(segment, shape.capacity,
+                    head_place(shape, segment.sequence, shape.kv_heads - 1).row, keys.rows);
   }
 }
 

@@ -103,25 +103,42 @@ struct AttentionShape {
   int head_dim = 0;
   float scale = 0;     // not negative
   bool causal = true;  // row i sees the past and rows 0…i; otherwise it sees the past and every row
-  int capacity = 0;    // rows of `keys` and `values` that each sequence owns
+  int capacity = 0;    // positions that each sequence has room for in `keys` and `values`
   Precision precision = Precision::kExact;
+  // Whether `keys` and `values` are caches. Otherwise they are activations, with heads side by side
+  // and sequences one under the other: [sequences · capacity, kv_heads · head_dim].
+  bool cached = true;
 };
 
 // What suits queries, keys and values that are products with these matrices: with quantised ones
 // they are themselves only as good as 8-bit activations.
 Precision attention_precision(const LinearSource& qkv);
 
-// A cache of keys or values is of kF32, of kF16, or of kI8: then each head of a row is head_dim
-// values and, in the next kScaleColumns columns, the bytes of their scale, an fp32; a value stands
-// for itself times the scale.
+// A cache of keys or values holds a head's positions one under the other, so that attention reads
+// memory from one end to the other: [sequences · kv_heads · capacity, columns of a head]. It is of
+// kF32, of kF16, or of kI8: then a row is head_dim values and, in the next kScaleColumns columns,
+// the bytes of their scale, an fp32; a value stands for itself times the scale.
 inline constexpr int kScaleColumns = sizeof(float);
-// Columns of a cache with `heads` heads of `head_dim`.
-constexpr int cache_columns(int heads, int head_dim, DType dtype) {
-  return heads * (head_dim + (dtype == DType::kI8 ? kScaleColumns : 0));
+constexpr int scale_columns(DType dtype) {
+  return dtype == DType::kI8 ? kScaleColumns : 0;
 }
-// Heads of a cache of kI8 to which rows of `cols` values are appended.
-constexpr int quantised_heads(int cols, int cache_cols) {
-  return (cache_cols - cols) / kScaleColumns;
+// Columns of a cache with heads of `head_dim`.
+constexpr int cache_columns(int head_dim, DType dtype) {
+  return head_dim + scale_columns(dtype);
+}
+// The row of a cache where position 0 of a sequence's head is.
+constexpr int64_t cache_row(int kv_heads, int capacity, int sequence, int kv_head) {
+  return (int64_t{sequence} * kv_heads + kv_head) * capacity;
+}
+
+// Where position 0 of a sequence's head is in `keys` and `values`; the next ones are below it.
+struct HeadPlace {
+  int64_t row;
+  int col;
+};
+constexpr HeadPlace head_place(const AttentionShape& shape, int sequence, int kv_head) {
+  if (shape.cached) return {cache_row(shape.kv_heads, shape.capacity, sequence, kv_head), 0};
+  return {int64_t{sequence} * shape.capacity, kv_head * shape.head_dim};
 }
 
 // Up to here the sum of a group's products, each at most 127 · 128, fits 32 bits.
@@ -180,13 +197,14 @@ class Ops {
   // d/2 sines.
   virtual void rope(const Tensor& x, int head_dim, const Tensor& table,
                     std::span<const Segment> segments) = 0;
-  // Copies the rows of each segment to rows sequence · capacity + past … of `cache`, in its dtype.
-  // For a cache of kI8 every head is quantised by the rule that linear() has for a group of x, to
-  // the same bits on every backend; how many heads there are follows from the columns of both.
+  // Copies the rows of each segment, head by head, to positions past … of its sequence in `cache`,
+  // in its dtype; a row of x is [kv_heads · head_dim], as the columns of both say. For a cache of
+  // kI8 every head is quantised by the rule that linear() has for a group of x, to the same bits on
+  // every backend.
   virtual void append(const Tensor& x, const Tensor& cache, int capacity,
                       std::span<const Segment> segments) = 0;
   // out[r] = attention of row r of q over its sequence's keys and values, of which there are
-  // past + rows, this segment's own included, from row sequence · capacity on.
+  // past + rows, this segment's own included.
   virtual void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                          const AttentionShape& shape, std::span<const Segment> segments,
                          const Tensor& out) = 0;

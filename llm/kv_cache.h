@@ -1,10 +1,12 @@
 // Where a decoder's keys and values live: one pair of matrices a layer, keys and values in
-// different banks, each sequence owning a run of rows.
+// different banks, each head of a sequence owning a run of rows.
 #pragma once
 
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "host/error.h"
 #include "kernels/ops.h"
 #include "llm/decoder.h"
 
@@ -18,10 +20,10 @@ struct KvCacheShape {
   int capacity = 0;                             // positions each may hold
   kernels::DType dtype = kernels::DType::kF32;  // or kF16, or kI8
 
-  int columns() const { return kernels::cache_columns(kv_heads, head_dim, dtype); }
+  int64_t rows() const { return int64_t{sequences} * kv_heads * capacity; }
+  int columns() const { return kernels::cache_columns(head_dim, dtype); }
   int64_t bytes() const {
-    return int64_t{2} * layers * sequences * capacity * columns() *
-           kernels::bytes_per_element(dtype);
+    return int64_t{2} * layers * rows() * columns() * kernels::bytes_per_element(dtype);
   }
 };
 
@@ -36,7 +38,11 @@ KvCacheShape kv_cache_shape(const Config& config, const DecoderLimits& limits) {
 class KvCache {
  public:
   KvCache(kernels::Ops& ops, const KvCacheShape& shape) : ops_(ops), shape_(shape) {
-    const int rows = shape.sequences * shape.capacity;
+    if (shape.rows() > std::numeric_limits<int>::max()) {
+      host::fail("a cache of {} sequences of {} positions is too large: lower --context or --batch",
+                 shape.sequences, shape.capacity);
+    }
+    const auto rows = static_cast<int>(shape.rows());
     for (int i = 0; i < shape.layers; ++i) {
       keys_.push_back(ops.tensor(rows, shape.columns(), shape.dtype, kernels::Placement::kKeys));
       values_.push_back(
@@ -45,7 +51,7 @@ class KvCache {
   }
 
   const KvCacheShape& shape() const { return shape_; }
-  // [sequences · capacity, columns]; sequence s owns rows from s · capacity on.
+  // [sequences · kv_heads · capacity, columns], as kernels/ops.h says.
   const kernels::Tensor& keys(int layer) const { return keys_[layer]; }
   const kernels::Tensor& values(int layer) const { return values_[layer]; }
 

@@ -174,7 +174,8 @@ void Siglip::encode_block(const Layer& layer, int rows) {
                                          .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
                                          .causal = false,
                                          .capacity = config_.patches(),
-                                         .precision = precision_};
+                                         .precision = precision_,
+                                         .cached = false};
 
   const Projection to_qkv = {layer.qkv, nullptr, qkv};
   ops_.project(x, &layer.norm1, {&to_qkv, 1}, h);

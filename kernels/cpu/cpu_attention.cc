@@ -80,13 +80,11 @@ AttentionBlock AttentionEngine::block_of(const Call& call, int index) const {
   const int rows = rows_per_task(shape, segment);
   const int blocks = ceil_div(segment.rows, rows);
   const int row = (blocks - 1 - in_segment / (shape.heads / group)) * rows;
-  const int kv_col =
-      cache_columns(head / (shape.heads / shape.kv_heads), shape.head_dim, call.tensors.keys.dtype);
-  const int64_t kv_row = segment.sequence * int64_t{shape.capacity};
+  const HeadPlace kv = head_place(shape, segment.sequence, head / (shape.heads / shape.kv_heads));
   AttentionBlock block;
   block.q = shifted(rows_of(call.tensors.q), segment.first_row + row, head * shape.head_dim);
-  block.keys = shifted(rows_of(call.tensors.keys), kv_row, kv_col);
-  block.values = shifted(rows_of(call.tensors.values), kv_row, kv_col);
+  block.keys = shifted(rows_of(call.tensors.keys), kv.row, kv.col);
+  block.values = shifted(rows_of(call.tensors.values), kv.row, kv.col);
   block.out = shifted(rows_of(call.tensors.out), segment.first_row + row, head * shape.head_dim);
   block.rows = std::min(rows, segment.rows - row);
   block.head_dim = shape.head_dim;

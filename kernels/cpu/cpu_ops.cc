@@ -132,23 +132,17 @@ class CpuOps : public HostOps {
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
     check_append(x, cache, capacity, segments);
+    const int head_dim = cache.cols - scale_columns(cache.dtype);
+    const int heads = x.cols / head_dim;
     const Rows from = rows_of(x);
     for (const Segment& segment : segments) {
-      const Rows to =
-          shifted(rows_of(cache), segment.sequence * int64_t{capacity} + segment.past, 0);
+      const int64_t first = cache_row(heads, capacity, segment.sequence, 0) + segment.past;
+      const Rows to = shifted(rows_of(cache), first, 0);
       each_row(segment.rows, x.cols, [&](int i) {
         const float* source = from.f32(segment.first_row + i);
-        std::byte* target = shifted(to, i, 0).data;
-        if (cache.dtype == DType::kF16) {
-          table_.to_f16(source, x.cols, reinterpret_cast<uint16_t*>(target));
-        } else if (cache.dtype == DType::kI8) {
-          const int head_dim = x.cols / quantised_heads(x.cols, cache.cols);
-          auto* head = reinterpret_cast<int8_t*>(target);
-          for (int c = 0; c < x.cols; c += head_dim, head += head_dim + kScaleColumns) {
-            table_.to_i8(source + c, head_dim, head);
-          }
-        } else {
-          std::memcpy(target, source, x.cols * sizeof(float));
+        for (int head = 0; head < heads; ++head) {
+          append_head(source + head * head_dim, head_dim,
+                      shifted(to, int64_t{head} * capacity + i, 0));
         }
       });
     }
@@ -169,6 +163,17 @@ class CpuOps : public HostOps {
   }
 
  private:
+  // The values of one head to the first row of `to`.
+  void append_head(const float* values, int head_dim, const Rows& to) const {
+    if (to.dtype == DType::kF16) {
+      table_.to_f16(values, head_dim, reinterpret_cast<uint16_t*>(to.data));
+    } else if (to.dtype == DType::kI8) {
+      table_.to_i8(values, head_dim, reinterpret_cast<int8_t*>(to.data));
+    } else {
+      std::memcpy(to.data, values, head_dim * sizeof(float));
+    }
+  }
+
   template <typename Body>
   void each_row(int rows, int cols, const Body& body) {
     cpu::each_row(pool_, rows, cols, body);

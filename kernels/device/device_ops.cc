@@ -239,7 +239,8 @@ class DeviceOps : public Ops {
     for (const Segment& segment : segments) {
       ArgumentList& list = arguments().matrix(q).matrix(keys).matrix(values).matrix(out);
       list.segment(segment).integer(shape.heads).integer(shape.kv_heads).integer(shape.head_dim);
-      launch("attention", list.integer(shape.causal).integer(shape.capacity).number(shape.scale));
+      list.integer(shape.causal).integer(shape.capacity).integer(shape.cached);
+      launch("attention", list.number(shape.scale));
     }
   }
 

@@ -119,6 +119,7 @@ void attention(std::span<const KernelArgument> arguments) {
   shape.head_dim = reader.integer();
   shape.causal = reader.integer() != 0;
   shape.capacity = reader.integer();
+  shape.cached = reader.integer() != 0;
   shape.scale = static_cast<float>(reader.number());
   reference::attention(views, shape, {&segment, 1});
 }

@@ -11,7 +11,8 @@
 //   rms_norm    x, weight, out, epsilon
 //   rope        x, table, segment, head_dim
 //   append      x, cache, segment, capacity
-//   attention   q, keys, values, out, segment, heads, kv_heads, head_dim, causal, capacity, scale
+//   attention   q, keys, values, out, segment, heads, kv_heads, head_dim, causal, capacity, cached,
+//               scale
 //   add         x, out
 #pragma once
 

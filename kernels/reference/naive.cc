@@ -81,33 +81,32 @@ struct QuantisedRow {
   }
 };
 
-// Row `row` of a cache, one head of it: the values as they are stored, and what they are to be
-// multiplied with.
-struct CachedHead {
-  const View& cache;
+// A key or value of one head: as it is stored, and what that is to be multiplied with.
+struct HeadRow {
+  const View& all;
   int64_t row;
   int first_col;
   double scale = 1;
 
-  CachedHead(const View& from, int64_t at, int head, int head_dim)
-      : cache(from), row(at), first_col(cache_columns(head, head_dim, from.dtype)) {
+  HeadRow(const View& from, const HeadPlace& head, int position, int head_dim)
+      : all(from), row(head.row + position), first_col(head.col) {
     if (from.dtype != DType::kI8) return;
     float stored;
     std::memcpy(&stored, from.data + row * from.stride + first_col + head_dim, sizeof stored);
     scale = stored;
   }
-  double get(int d) const { return scale * cache.get(row, first_col + d); }
+  double get(int d) const { return scale * all.get(row, first_col + d); }
 };
 
-// The attention of one query row and head over `visible` keys that start at row `first_key`.
+// The attention of one query row and head over `visible` keys of a sequence.
 void attend(const AttentionViews& views, const AttentionShape& shape, int row, int head,
-            int64_t first_key, int visible) {
+            int sequence, int visible) {
   const int q_col = head * shape.head_dim;
-  const int kv_head = head / (shape.heads / shape.kv_heads);
+  const HeadPlace kv = head_place(shape, sequence, head / (shape.heads / shape.kv_heads));
   std::vector<double> weights(visible);
   double largest = -INFINITY;
   for (int j = 0; j < visible; ++j) {
-    const CachedHead key(views.keys, first_key + j, kv_head, shape.head_dim);
+    const HeadRow key(views.keys, kv, j, shape.head_dim);
     double dot = 0;
     for (int d = 0; d < shape.head_dim; ++d) {
       dot += static_cast<double>(views.q.get(row, q_col + d)) * key.get(d);
@@ -119,7 +118,7 @@ void attend(const AttentionViews& views, const AttentionShape& shape, int row, i
   for (double& weight : weights) sum += weight = std::exp(weight - largest);
   std::vector<double> totals(shape.head_dim);
   for (int j = 0; j < visible; ++j) {
-    const CachedHead value(views.values, first_key + j, kv_head, shape.head_dim);
+    const HeadRow value(views.values, kv, j, shape.head_dim);
     for (int d = 0; d < shape.head_dim; ++d) totals[d] += weights[j] * value.get(d);
   }
   for (int d = 0; d < shape.head_dim; ++d) {
@@ -266,30 +265,33 @@ void rope(const View& x, int head_dim, const View& table, std::span<const Segmen
 
 namespace {
 
-// Row `row` of x to row `target` of a cache of int8, head by head.
-void append_quantised(const View& x, int row, const View& cache, int64_t target) {
-  const int heads = quantised_heads(x.cols, cache.cols);
-  const int head_dim = x.cols / heads;
-  const F32Rows rows(x);
-  std::byte* to = cache.data + target * cache.stride;
-  for (int head = 0; head < heads; ++head, to += kScaleColumns) {
-    const QuantisedRow quantised(rows.row(row) + head * head_dim, head_dim, head_dim);
-    for (const int value : quantised.values) *to++ = static_cast<std::byte>(value);
-    std::memcpy(to, quantised.scales.data(), sizeof(float));
+// The values of one head to row `target` of a cache.
+void append_head(std::span<const float> values, const View& cache, int64_t target) {
+  const int head_dim = static_cast<int>(values.size());
+  if (cache.dtype != DType::kI8) {
+    for (int d = 0; d < head_dim; ++d) cache.set(target, d, values[d]);
+    return;
   }
+  const QuantisedRow quantised(values.data(), head_dim, head_dim);
+  std::byte* to = cache.data + target * cache.stride;
+  for (const int value : quantised.values) *to++ = static_cast<std::byte>(value);
+  std::memcpy(to, quantised.scales.data(), sizeof(float));
 }
 
 }  // namespace
 
 void append(const View& x, const View& cache, int capacity, std::span<const Segment> segments) {
+  const int head_dim = cache.cols - scale_columns(cache.dtype);
+  const int heads = x.cols / head_dim;
+  const F32Rows rows(x);
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.rows; ++i) {
-      const int64_t target = int64_t{segment.sequence} * capacity + segment.past + i;
-      if (cache.dtype == DType::kI8) {
-        append_quantised(x, segment.first_row + i, cache, target);
-        continue;
+      const float* row = rows.row(segment.first_row + i);
+      for (int head = 0; head < heads; ++head) {
+        const int64_t first = cache_row(heads, capacity, segment.sequence, head);
+        append_head({row + head * head_dim, static_cast<size_t>(head_dim)}, cache,
+                    first + segment.past + i);
       }
-      for (int c = 0; c < x.cols; ++c) cache.set(target, c, x.get(segment.first_row + i, c));
     }
   }
 }
@@ -299,9 +301,8 @@ void attention(const AttentionViews& views, const AttentionShape& shape,
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.rows; ++i) {
       const int visible = segment.past + (shape.causal ? i + 1 : segment.rows);
-      const int64_t first_key = int64_t{segment.sequence} * shape.capacity;
       for (int head = 0; head < shape.heads; ++head) {
-        attend(views, shape, segment.first_row + i, head, first_key, visible);
+        attend(views, shape, segment.first_row + i, head, segment.sequence, visible);
       }
     }
   }

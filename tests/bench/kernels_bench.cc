@@ -197,13 +197,13 @@ void attention(benchmark::State& state) {
   const int64_t bits = std::abs(state.range(5));
   const DType dtype = bits == 8 ? DType::kI8 : bits == 16 ? DType::kF16 : DType::kF32;
   const int cols = heads * head_dim;
-  const int cache_cols = cache_columns(heads, head_dim, dtype);
+  const int cache_cols = cache_columns(head_dim, dtype);
   const int visible = past + rows;
-  const int64_t bytes = int64_t{2} * visible * cache_cols * bytes_per_element(dtype);
+  const int64_t bytes = int64_t{2} * heads * visible * cache_cols * bytes_per_element(dtype);
   const std::vector<Segment> all = {{0, 0, visible, 0}};
   std::vector<Tensor> caches;
   for (int i = 0; i < 2 * copies_of(bytes); ++i) {
-    caches.push_back(ops().tensor(visible, cache_cols, dtype, Placement::kKeys));
+    caches.push_back(ops().tensor(heads * visible, cache_cols, dtype, Placement::kKeys));
     ops().append(random_tensor(visible, cols), caches.back(), visible, all);
   }
   const Tensor q = random_tensor(rows, cols);

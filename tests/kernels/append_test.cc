@@ -12,21 +12,22 @@ class CacheOps : public EveryBackend {};
 TEST_P(CacheOps, AppendWritesItsRowsAndNoOthers) {
   Random random(19);
   for (const DType dtype : {DType::kF32, DType::kF16}) {
-    for (const int cols : {1, 7, 17, 72, 2500}) {
+    for (const auto& [heads, head_dim] : {std::pair{1, 1}, {1, 7}, {3, 17}, {5, 72}, {32, 80}}) {
       const int capacity = 11;
       const std::vector<Segment> segments = {{2, 0, 4, 7}, {0, 4, 1, 0}, {1, 5, 2, 3}};
-      const Matrix x = random.matrix(8, cols, -70'000, 70'000);  // fp16 ends at 65,504
+      const Matrix x = random.matrix(8, heads * head_dim, -70'000, 70'000);  // fp16: to 65,504
       const Guarded rows(*ops, x);
-      const Matrix before = random.matrix(3 * capacity, cols);
+      const Matrix before = random.matrix(3 * heads * capacity, head_dim);
       const Guarded cache(*ops, before, dtype, Placement::kKeys);
       Matrix expected = cache.read();
       ops->append(rows.view, cache.view, capacity, segments);
       cache.check();
       for (const Segment& segment : segments) {
         for (int i = 0; i < segment.rows; ++i) {
-          for (int c = 0; c < cols; ++c) {
+          for (int c = 0; c < x.cols; ++c) {
             const float value = x.at(segment.first_row + i, c);
-            expected.at(segment.sequence * capacity + segment.past + i, c) =
+            const int first = (segment.sequence * heads + c / head_dim) * capacity;
+            expected.at(first + segment.past + i, c % head_dim) =
                 dtype == DType::kF16 ? f16_to_f32(f32_to_f16(value)) : value;
           }
         }
@@ -37,7 +38,7 @@ TEST_P(CacheOps, AppendWritesItsRowsAndNoOthers) {
 }
 
 // A head by the rule of Ops::linear, and the bytes of its scale behind it.
-void quantise_head(const float* x, int n, Matrix& stored, int row, int first) {
+void quantise_head(const float* x, int n, Matrix& stored, int row) {
   float largest = 0;
   bool finite = true;
   for (int i = 0; i < n; ++i) {
@@ -47,9 +48,9 @@ void quantise_head(const float* x, int n, Matrix& stored, int row, int first) {
   const float scale = finite ? largest / 127 : kNan;
   for (int i = 0; i < n; ++i) {
     const float quotient = scale > 0 ? x[i] / scale : 0;
-    stored.at(row, first + i) = std::round(std::clamp(quotient, -127.0F, 127.0F));
+    stored.at(row, i) = std::round(std::clamp(quotient, -127.0F, 127.0F));
   }
-  set_scale(stored, row, first + n, scale);
+  set_scale(stored, row, n, scale);
 }
 
 TEST_P(CacheOps, AppendQuantisesEveryHeadByItself) {
@@ -68,8 +69,7 @@ TEST_P(CacheOps, AppendQuantisesEveryHeadByItself) {
       x.at(3, 0) = 127;
       x.at(4, head_dim - 1) = head_dim % 2 == 0 ? kNan : -kInfinity;
       const Guarded rows(*ops, x);
-      const int cols = cache_columns(heads, head_dim, DType::kI8);
-      Matrix before(2 * capacity, cols);
+      Matrix before(2 * heads * capacity, cache_columns(head_dim, DType::kI8));
       for (float& value : before.values) value = static_cast<float>(random.integer(-128, 127));
       const Guarded cache(*ops, before, DType::kI8, Placement::kKeys);
       ops->append(rows.view, cache.view, capacity, segments);
@@ -78,15 +78,14 @@ TEST_P(CacheOps, AppendQuantisesEveryHeadByItself) {
       Matrix expected = before;
       for (const Segment& segment : segments) {
         for (int i = 0; i < segment.rows; ++i) {
-          const int row = segment.sequence * capacity + segment.past + i;
           for (int head = 0; head < heads; ++head) {
-            const int first = cache_columns(head, head_dim, DType::kI8);
+            const int row = (segment.sequence * heads + head) * capacity + segment.past + i;
             const float* source = &x.values[(segment.first_row + i) * x.cols + head * head_dim];
-            quantise_head(source, head_dim, expected, row, first);
+            quantise_head(source, head_dim, expected, row);
             // NaN has many bits.
-            if (!std::isnan(scale_at(expected, row, first + head_dim))) continue;
-            EXPECT_TRUE(std::isnan(scale_at(found, row, first + head_dim)));
-            set_scale(found, row, first + head_dim, kNan);
+            if (!std::isnan(scale_at(expected, row, head_dim))) continue;
+            EXPECT_TRUE(std::isnan(scale_at(found, row, head_dim)));
+            set_scale(found, row, head_dim, kNan);
           }
         }
       }
@@ -132,9 +131,9 @@ TEST_P(CacheOps, Int8LosesOneInTwoHundredAndFiftyFour) {
   const Matrix k = random.matrix(40, 32);
   const Matrix v = random.matrix(40, 32);
   const auto run = [&](DType cache) {
-    const int cols = cache_columns(shape.kv_heads, shape.head_dim, cache);
-    const Tensor keys = ops->tensor(40, cols, cache, Placement::kKeys);
-    const Tensor values = ops->tensor(40, cols, cache, Placement::kValues);
+    const int cols = cache_columns(shape.head_dim, cache);
+    const Tensor keys = ops->tensor(80, cols, cache, Placement::kKeys);
+    const Tensor values = ops->tensor(80, cols, cache, Placement::kValues);
     ops->append(Guarded(*ops, k).view, keys, shape.capacity, segments);
     ops->append(Guarded(*ops, v).view, values, shape.capacity, segments);
     const Guarded out(*ops, Matrix(40, 64, kNan));

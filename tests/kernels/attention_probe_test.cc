@@ -86,11 +86,11 @@ class Machine {
  public:
   Machine(Ops& ops, const Context& context) : ops_(ops), c_(context) {
     const AttentionShape& shape = c_.shape;
-    const int cols = cache_columns(shape.kv_heads, shape.head_dim, c_.cache);
+    const int rows = c_.sequences * shape.kv_heads * shape.capacity;
+    const int cols = cache_columns(shape.head_dim, c_.cache);
     for (size_t i = 0; i < c_.layers_q.size(); ++i) {
       for (auto* caches : {&keys_, &values_}) {
-        caches->push_back(
-            ops.tensor(c_.sequences * shape.capacity, cols, c_.cache, Placement::kKeys));
+        caches->push_back(ops.tensor(rows, cols, c_.cache, Placement::kKeys));
       }
     }
   }

@@ -16,8 +16,7 @@ struct AttentionCase {
   std::vector<Segment> segments;
   DType cache = DType::kF32;
   Matrix q;
-  // [sequences · capacity, columns], those of int8 as they are stored; NaN where no segment may
-  // look.
+  // As they are stored; NaN where no segment may look.
   Matrix keys;
   Matrix values;
 };
@@ -28,26 +27,18 @@ void fill_row(Random& random, const AttentionCase& c, Matrix& stored, int row) {
     for (int col = 0; col < stored.cols; ++col) stored.at(row, col) = random.uniform(-1, 1);
     return;
   }
-  for (int head = 0; head < c.shape.kv_heads; ++head) {
-    const int first = cache_columns(head, c.shape.head_dim, c.cache);
-    for (int d = 0; d < c.shape.head_dim; ++d) {
-      stored.at(row, first + d) = static_cast<float>(random.integer(-127, 127));
-    }
-    set_scale(stored, row, first + c.shape.head_dim, random.uniform(0, 1) / 127);
+  for (int d = 0; d < c.shape.head_dim; ++d) {
+    stored.at(row, d) = static_cast<float>(random.integer(-127, 127));
   }
+  set_scale(stored, row, c.shape.head_dim, random.uniform(0, 1) / 127);
 }
 
 // What nobody may look at.
 Matrix unwritten(const AttentionCase& c, int rows) {
-  const int cols = cache_columns(c.shape.kv_heads, c.shape.head_dim, c.cache);
+  const int cols = cache_columns(c.shape.head_dim, c.cache);
   if (c.cache != DType::kI8) return {rows, cols, kNan};
   Matrix stored(rows, cols);
-  for (int row = 0; row < rows; ++row) {
-    for (int head = 1; head <= c.shape.kv_heads; ++head) {
-      const int end = cache_columns(head, c.shape.head_dim, c.cache);
-      set_scale(stored, row, end - kScaleColumns, kNan);
-    }
-  }
+  for (int row = 0; row < rows; ++row) set_scale(stored, row, c.shape.head_dim, kNan);
   return stored;
 }
 
@@ -81,12 +72,15 @@ AttentionCase random_case(Random& random, AttentionShape shape,
   c.shape.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));
   c.cache = caches[random.integer(0, static_cast<int>(caches.size()) - 1)];
   c.q = random.matrix(row + kSpareRows, shape.heads * shape.head_dim);
-  c.keys = unwritten(c, sequences * c.shape.capacity);
+  c.keys = unwritten(c, sequences * shape.kv_heads * c.shape.capacity);
   c.values = c.keys;
   for (const Segment& segment : c.segments) {
-    for (int r = 0; r < segment.past + segment.rows; ++r) {
-      fill_row(random, c, c.keys, segment.sequence * c.shape.capacity + r);
-      fill_row(random, c, c.values, segment.sequence * c.shape.capacity + r);
+    for (int head = 0; head < shape.kv_heads; ++head) {
+      const auto first = static_cast<int>(head_place(c.shape, segment.sequence, head).row);
+      for (int r = first; r < first + segment.past + segment.rows; ++r) {
+        fill_row(random, c, c.keys, r);
+        fill_row(random, c, c.values, r);
+      }
     }
   }
   return c;
@@ -192,8 +186,13 @@ TEST_P(AttentionOps, ScoresOfHundredsAreAsGoodAsPromised) {
 // q, k and v as column ranges of one activation, as the vision tower has them.
 TEST_P(AttentionOps, ReadsKeysAndValuesFromAnActivation) {
   Random random(13);
-  const AttentionShape shape = {
-      .heads = 3, .kv_heads = 3, .head_dim = 17, .scale = 0.25F, .causal = false, .capacity = 19};
+  const AttentionShape shape = {.heads = 3,
+                                .kv_heads = 3,
+                                .head_dim = 17,
+                                .scale = 0.25F,
+                                .causal = false,
+                                .capacity = 19,
+                                .cached = false};
   const Matrix qkv = random.matrix(38, 3 * 51);
   const std::vector<Segment> images = {{0, 0, 19, 0}, {1, 19, 19, 0}};
   const auto run = [&](Ops& on) {

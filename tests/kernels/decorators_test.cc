@@ -120,10 +120,10 @@ Matrix run_program(Ops& ops) {
   };
   const Tensor x = make(kRows, Placement::kActivation);
   const Tensor h = make(kRows, Placement::kActivation);
-  const Tensor cache = make(20, Placement::kKeys);
+  const Tensor cache = ops.tensor(40, 3, DType::kF32, Placement::kKeys);
   const Tensor angles = ops.tensor(9, 2, DType::kF32, Placement::kActivation);
   ops.write(random.matrix(9, 2).values, angles);
-  ops.write(Matrix(20, kCols, 0.5F).values, cache);
+  ops.write(Matrix(40, 3, 0.5F).values, cache);
   const Tensor weight = ops.load(vector->tensor());
   const Norm norm = {weight, weight, 1e-5F};
   const Linear linear = ops.load_linear({{square->tensor()}, {vector->tensor()}});
@@ -163,12 +163,13 @@ TEST(CheckedOps, PassesEveryBackend) {
 
 TEST(CheckedOps, NamesTheOperationAndTheElement) {
   for (size_t i = 0; i < kProgram.size(); ++i) {
-    // The caches' row 12 is the first that append() writes: sequence 1 of capacity 10, past 2.
-    const int row = kProgram[i] == "append" ? 12 : 2;
-    const std::unique_ptr<Ops> ops = checked(std::make_unique<WrongOps>(
-        WrongOps::Fault{kProgram[i], row, 4, [](float x) { return x + 0.5F; }}));
+    // The cache's row 32 is the first that append() writes for the second head: sequence 1 of
+    // capacity 10, past 2.
+    const bool append = kProgram[i] == "append";
+    const std::unique_ptr<Ops> ops = checked(std::make_unique<WrongOps>(WrongOps::Fault{
+        kProgram[i], append ? 32 : 2, append ? 1 : 4, [](float x) { return x + 0.5F; }}));
     const std::string message = error_of([&] { run_program(*ops); });
-    const std::string where = kProgram[i] == "append" ? "(0, 4)" : "(2, 4)";
+    const std::string where = append ? "(0, 1)" : "(2, 4)";
     EXPECT_TRUE(holds(message, "operation " + std::to_string(i + 1) + " (" + kProgram[i]));
     EXPECT_TRUE(holds(message, "diverges at " + where + ": wrong computes"));
   }

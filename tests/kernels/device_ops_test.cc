@@ -203,8 +203,8 @@ void work(Ops& ops) {
   const Norm norm = {row, row, 1e-5F};
   const Tensor x = ops.tensor(3, 8, DType::kF32, Placement::kActivation);
   const Tensor h = ops.tensor(3, 8, DType::kF32, Placement::kActivation);
-  const Tensor keys = ops.tensor(5, 8, DType::kF16, Placement::kKeys);
-  const Tensor values = ops.tensor(5, 8, DType::kF16, Placement::kValues);
+  const Tensor keys = ops.tensor(10, 4, DType::kF16, Placement::kKeys);
+  const Tensor values = ops.tensor(10, 4, DType::kF16, Placement::kValues);
   const std::vector<Segment> segments = {{0, 0, 3, 0}};
   const AttentionShape shape = {
       .heads = 2, .kv_heads = 2, .head_dim = 4, .scale = 0.5F, .causal = true, .capacity = 5};

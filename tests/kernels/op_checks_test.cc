@@ -88,13 +88,16 @@ TEST_P(OpChecksDeathTest, Append) {
   EXPECT_DEATH(ops->append(x, cache, 10, Segments{{0, 0, 3, 8}}), "position 10 of 10");
   EXPECT_DEATH(ops->append(x, cache, 10, Segments{{2, 0, 1, 0}}), "row 20 of 20");
   // 2^20 · 2^12 is 0 in 32 bits.
-  EXPECT_DEATH(ops->append(x, cache, 1 << 12, Segments{{1 << 20, 0, 1, 0}}), "row 4294967296 of");
+  EXPECT_DEATH(ops->append(x, cache.row_range(0, 0), 1 << 12, Segments{{1 << 20, 0, 1, 0}}),
+               "row 4294967296 of");
+  EXPECT_DEATH(ops->append(tensor(3, 8), cache, 20, Segments{{0, 0, 1, 0}}),
+               "a cache of 20 rows for 2 heads of 20 positions");
   EXPECT_DEATH(ops->append(x, cache, 10, Segments{{-1, 0, 1, 0}}), "sequence -1");
 }
 
 TEST_P(OpChecksDeathTest, Attention) {
   const Tensor q = tensor(3, 8);
-  const Tensor keys = tensor(20, 4);
+  const Tensor keys = tensor(40, 2);
   const AttentionShape shape = {
       .heads = 4, .kv_heads = 2, .head_dim = 2, .scale = 1, .causal = true, .capacity = 10};
   const auto run = [&](const AttentionShape& with, const Segment& segment) {
@@ -102,7 +105,7 @@ TEST_P(OpChecksDeathTest, Attention) {
   };
   run(shape, {1, 0, 3, 7});  // the last positions that fit
   EXPECT_DEATH(run(shape, {1, 0, 3, 8}), "position 10 of 10");
-  EXPECT_DEATH(run(shape, {2, 0, 3, 0}), "sequence 2 of capacity 10: row 22 of 20");
+  EXPECT_DEATH(run(shape, {2, 0, 3, 0}), "sequence 2 of capacity 10: row 52 of 40");
   EXPECT_DEATH(run(shape, {0, 1, 3, 0}), "rows 1 \\+ 3 of 3");
   AttentionShape other = shape;
   other.head_dim = 3;
@@ -114,8 +117,20 @@ TEST_P(OpChecksDeathTest, Attention) {
   other.scale = kNan;
   EXPECT_DEATH(run(other, {0, 0, 1, 0}), "scale nan");
   const Segments one = {{0, 0, 1, 0}};
-  EXPECT_DEATH(ops->attention(q, keys, tensor(20, 4, DType::kF16), shape, one, tensor(3, 8)),
-               "values \\[20, 4\\] of f16");
+  EXPECT_DEATH(ops->attention(q, keys, tensor(40, 2, DType::kF16), shape, one, tensor(3, 8)),
+               "values \\[40, 2\\] of f16");
+  // Made for other heads, or for another capacity.
+  EXPECT_DEATH(ops->attention(q, tensor(30, 2), tensor(30, 2), shape, one, tensor(3, 8)),
+               "a cache of 30 rows for 2 heads of 10 positions");
+  // Heads side by side are an activation's, and in no cache's dtype but fp32.
+  EXPECT_DEATH(ops->attention(q, tensor(20, 4), tensor(20, 4), shape, one, tensor(3, 8)),
+               "4 heads of 2, 2 of keys: q \\[3, 8\\], keys \\[20, 4\\]");
+  other = shape;
+  other.cached = false;
+  EXPECT_DEATH(run(other, {0, 0, 1, 0}), "4 heads of 2, 2 of keys: q \\[3, 8\\], keys \\[40, 2\\]");
+  const Tensor halves = tensor(20, 4, DType::kF16);
+  EXPECT_DEATH(ops->attention(q, halves, halves, other, one, tensor(3, 8)),
+               "an activation \\[20, 4\\] of f16");
   EXPECT_DEATH(ops->attention(q, keys, keys, shape, one, tensor(2, 8)), "into \\[2, 8\\]");
 }
 
@@ -136,10 +151,11 @@ INSTANTIATE_TEST_SUITE_P(, OpChecksDeathTest, testing::ValuesIn(backend_names())
 // Sums over a model's size in 64 bits: nothing is computed, only shapes are looked at.
 TEST(OpChecks, TakeTheLargestCaches) {
   Tensor cache;
-  cache.rows = 1 << 28;  // 256 sequences of 2^20
-  cache.cols = cache.stride = 256;
-  Tensor x = cache;
+  cache.rows = 1 << 30;  // 256 sequences of 4 heads of 2^20
+  cache.cols = cache.stride = 64;
+  Tensor x;
   x.rows = 4;
+  x.cols = x.stride = 256;
   check_append(x, cache, 1 << 20, Segments{{255, 0, 4, (1 << 20) - 4}});
   const AttentionShape shape = {
       .heads = 4, .kv_heads = 4, .head_dim = 64, .scale = 1, .causal = true, .capacity = 1 << 20};

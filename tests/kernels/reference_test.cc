@@ -124,8 +124,8 @@ TEST_F(ReferenceOps, AttentionIsCausalOrNot) {
 TEST_F(ReferenceOps, AttentionSharesKeyHeads) {
   // Four query heads over two key-value heads; one key, so each head copies its value head.
   const Tensor q = tensor(Matrix(1, 4, 1.0F));
-  const Tensor keys = tensor(Matrix(4, 2, 1.0F));
-  const Tensor values = tensor({4, 2, {0, 0, 0, 0, 7, 11, 0, 0}});
+  const Tensor keys = tensor(Matrix(8, 1, 1.0F));
+  const Tensor values = tensor({8, 1, {0, 0, 0, 0, 7, 0, 11, 0}});
   const Tensor out = tensor(Matrix(1, 4));
   const AttentionShape shape = {
       .heads = 4, .kv_heads = 2, .head_dim = 1, .scale = 1, .causal = true, .capacity = 2};

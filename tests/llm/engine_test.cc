@@ -266,5 +266,19 @@ TEST_F(EngineTest, NaNEndsItsOwnSequenceAndNoOther) {
   EXPECT_EQ(tokens, expected);
 }
 
+TEST(KvCache, MoreRowsThanAMatrixMayHaveAreAnError) {
+  const std::unique_ptr<kernels::Ops> ops = kernels::make_backend({"cpu", 1, ""});
+  const KvCacheShape shape = {
+      .layers = 1, .kv_heads = 32, .head_dim = 80, .sequences = 1 << 15, .capacity = 1 << 12};
+  try {
+    const KvCache cache(*ops, shape);
+    FAIL() << "made";
+  } catch (const host::Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "a cache of 32768 sequences of 4096 positions is too large: lower --context or "
+                 "--batch");
+  }
+}
+
 }  // namespace
 }  // namespace ocelli::llm

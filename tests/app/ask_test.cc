@@ -67,12 +67,12 @@ TEST(Ask, TraceIsAPerfettoFile) {
   const std::string path = (folder / "trace.json").string();
   const Finished run = run_ocelli("ask -q --trace " + path + " " + picture() + " 'What is there?'");
   ASSERT_EQ(run.code, 0) << run.err;
-  size_t linear = 0;
+  size_t products = 0;
   const json trace = json::parse(read_file(path));
   for (const json& event : trace["traceEvents"]) {
-    linear += event["name"] == "linear" && event["ph"] == "X" && event["dur"] >= 0 ? 1 : 0;
+    products += event["name"] == "project" && event["ph"] == "X" && event["dur"] >= 0 ? 1 : 0;
   }
-  EXPECT_GT(linear, 20U);
+  EXPECT_GT(products, 20U);
 }
 
 TEST(Ask, PicturesAndQuestionsComeFromStandardInputToo) {

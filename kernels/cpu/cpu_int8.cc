@@ -27,7 +27,7 @@ constexpr int kMostTiledPanels = 16;
 // Tasks for each thread: if a core is taken away, the others have something left to take over.
 constexpr int kTasksPerThread = 4;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
-constexpr int kSmallTasksPerThread = 16;
+constexpr int kSmallTasksPerThread = 64;
 constexpr int kFewRows = 4;
 // Panels that the kernels like to have at once.
 constexpr int kPanelsTogether = 4;

@@ -32,7 +32,7 @@ constexpr int kFewRows = 4;
 // Panels that the kernels like to have at once.
 constexpr int kPanelsTogether = 4;
 // Multiplications below which a second thread costs more than it brings.
-constexpr int64_t kSmallProduct = 100'000;
+constexpr int64_t kSmallProduct = 40'000;
 
 int round_up(int n, int multiple) {
   return ceil_div(n, multiple) * multiple;
@@ -75,31 +75,54 @@ bool Int8Engine::pair_up(const CpuLinear& a, const CpuLinear& b) {
 }
 
 void Int8Engine::project(const Tensor& x, const Norm* norm, std::span<const Product> products) {
+  const Inputs& rows = inputs_[0];
   quantise(x, norm, products[0].weights->int8_parts[0].weight.shape(), inputs_[0]);
-  grids_.clear();
-  const QuantisedRows& rows = inputs_[0].rows;
+  size_t count = 0;
+  for (const Product& product : products) count += product.weights->int8_parts.size();
+  grids_.resize(count);
+  size_t next = 0;
   for (const Product& product : products) {
     for (size_t part = 0; part < product.weights->int8_parts.size(); ++part) {
-      Grid& grid = grids_.emplace_back();
+      Grid& grid = grids_[next++];
+      const Rows out = rows_of(*product.out);
       grid.count = product.gate ? 2 : 1;
-      grid.factors = {{{&rows, product.weights, part, product.epilogue},
-                       {&rows, product.gate, part, Epilogue::kMultiply}}};
-      grid.out = rows_of(product.out);
+      grid.factors[0] = factor(rows, *product.weights, part, out);
+      grid.factors[0].block.epilogue = product.epilogue;
+      if (!product.gate) continue;
+      grid.factors[1] = factor(rows, *product.gate, part, out);
+      grid.factors[1].block.epilogue = Epilogue::kMultiply;
     }
   }
-  compute(x.rows);
+  compute(x.rows, products[0].weights->id);
 }
 
 void Int8Engine::add_both(const Addend& first, const Addend& second, const Tensor& out) {
   quantise(first.x, nullptr, first.weights.int8_parts[0].weight.shape(), inputs_[0]);
   quantise(second.x, nullptr, second.weights.int8_parts[0].weight.shape(), inputs_[1]);
-  grids_.clear();
-  Grid& grid = grids_.emplace_back();
+  grids_.resize(1);
+  Grid& grid = grids_[0];
   grid.count = 2;
-  grid.factors = {{{&inputs_[0].rows, &first.weights, 0, Epilogue::kAccumulate},
-                   {&inputs_[1].rows, &second.weights, 0, Epilogue::kAccumulate}}};
-  grid.out = rows_of(out);
-  compute(out.rows);
+  grid.factors = {factor(inputs_[0], first.weights, 0, rows_of(out)),
+                  factor(inputs_[1], second.weights, 0, rows_of(out))};
+  for (Factor& factor : grid.factors) factor.block.epilogue = Epilogue::kAccumulate;
+  compute(out.rows, first.weights.id);
+}
+
+// For all rows, which compute() says how many are.
+Int8Engine::Factor Int8Engine::factor(const Inputs& x, const CpuLinear& weights, size_t part,
+                                      const Rows& out) {
+  const auto& [panels, first_output] = weights.int8_parts[part];
+  const PanelShape& shape = panels.shape();
+  Int8Block block;
+  block.x = x.rows;
+  block.values = panels.values(0);
+  block.scales = panels.scales(0);
+  block.bias = weights.bias(first_output);
+  block.out = shifted(out, 0, first_output);
+  block.outputs = shape.outputs;
+  block.steps = shape.steps();
+  block.factor_lines = shape.factor_group / kInt4LineInputs;
+  return {block, shape, shape.panel_bytes()};
 }
 
 void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& panels,
@@ -167,111 +190,112 @@ Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
 
 void Int8Engine::plan(int rows) {
   int panels = 0;
-  for (const Grid& grid : grids_) panels += grid.factors[0].shape().panels();
+  for (const Grid& grid : grids_) panels += grid.factors[0].shape.panels();
   int tasks = 0;
   for (Grid& grid : grids_) {
     for (int i = 0; i < grid.count; ++i) {
-      const Factor& factor = grid.factors[i];
-      const TaskShape shape =
-          task_shape(*factor.x, rows, multiplied(factor.shape(), *factor.x), panels);
+      Factor& factor = grid.factors[i];
+      factor.block.rows = rows;
+      const QuantisedRows& x = factor.block.x;
+      const TaskShape shape = task_shape(x, rows, multiplied(factor.shape, x), panels);
       if (i == 0) grid.tasks = shape;
       grid.tasks = {std::min(grid.tasks.rows, shape.rows),
                     std::min(grid.tasks.panels, shape.panels)};
     }
-    grid.ranges = ceil_div(grid.factors[0].shape().panels(), grid.tasks.panels);
+    grid.ranges = ceil_div(grid.factors[0].shape.panels(), grid.tasks.panels);
     grid.first_task = tasks;
     tasks += grid.ranges * ceil_div(rows, grid.tasks.rows);
     grid.end_task = tasks;
+    plan_scratch(grid);
   }
 }
 
-void Int8Engine::announce(int tasks) {
-  ahead_.announce(grids_[0].factors[0].weights->id, [&](int thread) {
+void Int8Engine::announce(int id, int tasks) {
+  ahead_.announce(id, [&](int thread) {
     const int task = std::min(pool_.share_begin(tasks, thread), tasks - 1);
     const Grid& grid = grid_of(task);
     const int panel = (task - grid.first_task) % grid.ranges * grid.tasks.panels;
-    return reinterpret_cast<const std::byte*>(grid.factors[0].panels().values(panel));
+    const Factor& factor = grid.factors[0];
+    return reinterpret_cast<const std::byte*>(factor.block.values + panel * factor.panel_bytes);
   });
 }
 
 const Int8Engine::Grid& Int8Engine::grid_of(int task) const {
-  size_t i = 0;
-  while (task >= grids_[i].end_task) ++i;
-  return grids_[i];
+  const Grid* grid = grids_.data();
+  while (task >= grid->end_task) ++grid;
+  return *grid;
 }
 
-int64_t Int8Engine::sum_bytes(const Grid& grid) const {
-  if (!grid.factors[0].x->tiles && !grid.factors[grid.count - 1].x->tiles) return 0;
-  return tiled_scratch(grid.tasks.rows, grid.tasks.panels * kPanelOutputs);
-}
-
-int64_t Int8Engine::scratch_bytes(const Grid& grid) const {
+void Int8Engine::plan_scratch(Grid& grid) const {
+  const bool tiles = grid.factors[0].block.x.tiles || grid.factors[grid.count - 1].block.x.tiles;
+  grid.sum_bytes = tiles ? tiled_scratch(grid.tasks.rows, grid.tasks.panels * kPanelOutputs) : 0;
   int64_t expanded = 0;
   for (int i = 0; i < grid.count; ++i) {
-    const PanelShape& shape = grid.factors[i].shape();
-    if (!expands(shape, *grid.factors[i].x)) continue;
+    const PanelShape& shape = grid.factors[i].shape;
+    if (!expands(shape, grid.factors[i].block.x)) continue;
     expanded = std::max(expanded,
                         expanded_panels(shape, grid.tasks.panels) * shape.as_int8().panel_bytes());
   }
-  return sum_bytes(grid) + expanded;
+  grid.scratch_bytes = grid.sum_bytes + expanded;
 }
 
-void Int8Engine::compute(int rows) {
+void Int8Engine::compute(int rows, int id) {
   plan(rows);
   const int tasks = grids_.back().end_task;
-  announce(tasks);
+  announce(id, tasks);
   int64_t products = 0;
   int64_t bytes = 0;
   for (const Grid& grid : grids_) {
-    bytes = std::max(bytes, scratch_bytes(grid));
+    bytes = std::max(bytes, grid.scratch_bytes);
     for (int i = 0; i < grid.count; ++i) {
-      const PanelShape& shape = grid.factors[i].shape();
+      const PanelShape& shape = grid.factors[i].shape;
       products += int64_t{rows} * shape.outputs * shape.inputs;
     }
   }
   std::byte* scratch = scratch_.room_for(bytes * pool_.size());
-  each_task(pool_, tasks, products < kSmallProduct, [&](int index, int thread) {
-    const Grid& grid = grid_of(index);
-    run_task(grid, index - grid.first_task, rows, scratch + thread * bytes);
-  });
+  for (Grid& grid : grids_) {
+    grid.scratch = scratch;
+    grid.scratch_bytes = bytes;
+  }
+  each_task(pool_, tasks, products < kSmallProduct, turn_);
 }
 
-void Int8Engine::run_task(const Grid& grid, int index, int rows, std::byte* scratch) const {
-  const int row = index / grid.ranges * grid.tasks.rows;
-  const int range = index % grid.ranges;
+void Int8Engine::run_task(int index, int thread) const {
+  const Grid& grid = grid_of(index);
+  const int in_grid = index - grid.first_task;
+  const int row = in_grid / grid.ranges * grid.tasks.rows;
+  const int range = in_grid % grid.ranges;
   const int panel = range * grid.tasks.panels;
   const int first = panel * kPanelOutputs;
+  std::byte* scratch = grid.scratch + thread * grid.scratch_bytes;
   for (int i = 0; i < grid.count; ++i) {
     const Factor& factor = grid.factors[i];
-    const PanelShape& shape = factor.shape();
-    // What is read next: by the next factor, or by the next task.
+    Int8Block block = factor.block;
+    block.x = block.x.from(row);
+    block.values += panel * factor.panel_bytes;
+    block.scales += int64_t{first} * block.x.groups;
+    if (block.bias) block.bias += first;
+    block.out = shifted(block.out, row, first);
+    block.rows = std::min(grid.tasks.rows, block.rows - row);
+    block.outputs = std::min(grid.tasks.panels * kPanelOutputs, block.outputs - first);
+    block.scratch = scratch;
+    // What is read next, by the next factor or by the next task, where it is as much as this.
     const bool last = i + 1 == grid.count;
     const int next = last ? panel + grid.tasks.panels : panel;
     const Factor& next_factor = grid.factors[last ? 0 : i + 1];
-    const bool more = next + grid.tasks.panels <= shape.panels();
-    const int output = factor.weights->int8_parts[factor.part].first_output + first;
-    const Int8Block block = {factor.x->from(row),
-                             factor.panels().values(panel),
-                             factor.panels().scales(panel),
-                             factor.weights->bias(output),
-                             shifted(grid.out, row, output),
-                             std::min(grid.tasks.rows, rows - row),
-                             std::min(grid.tasks.panels * kPanelOutputs, shape.outputs - first),
-                             shape.steps(),
-                             factor.epilogue,
-                             scratch,
-                             more ? next_factor.panels().values(next) : nullptr,
-                             shape.factor_group / kInt4LineInputs};
-    multiply(block, factor, scratch + sum_bytes(grid));
+    if (next + grid.tasks.panels <= next_factor.shape.panels()) {
+      block.next = next_factor.block.values + next * next_factor.panel_bytes;
+    }
+    multiply(block, factor.shape, scratch + grid.sum_bytes);
   }
 }
 
 // With int4 made int8 in `expanded`, some panels at a time, where there are many rows.
-void Int8Engine::multiply(const Int8Block& block, const Factor& factor, std::byte* expanded) const {
-  const PanelShape& shape = factor.shape();
+void Int8Engine::multiply(const Int8Block& block, const PanelShape& shape,
+                          std::byte* expanded) const {
   const Int8Functions& functions = table_.int8;
   if (!shape.is_int4()) return functions.linear(block);
-  if (!expands(shape, *factor.x)) return functions.int4.linear(block);
+  if (!expands(shape, block.x)) return functions.int4.linear(block);
   auto* values = reinterpret_cast<uint8_t*>(expanded);
   const int64_t panel_bytes = shape.as_int8().panel_bytes();
   const int outputs =

@@ -25,7 +25,7 @@ class Int8Engine {
   struct Product {
     const CpuLinear* weights;
     const CpuLinear* gate;
-    Tensor out;
+    const Tensor* out;
     Epilogue epilogue;
   };
   // Whether both take the same quantised rows.
@@ -63,48 +63,52 @@ class Int8Engine {
     int rows;
     int panels;
   };
-  // A part of a matrix, and what its product becomes.
+  // A part of a matrix, and what its product becomes: everything a task needs, side by side, as the
+  // threads' first look at it takes the time of a way between cores, or to the L3.
   struct Factor {
-    const QuantisedRows* x;
-    const CpuLinear* weights;
-    size_t part;
-    Epilogue epilogue;
-
-    const PackedInt8& panels() const { return weights->int8_parts[part].weight; }
-    const PanelShape& shape() const { return panels().shape(); }
+    Int8Block block;  // for all rows and outputs
+    PanelShape shape;
+    int64_t panel_bytes = 0;
   };
   // An output in rectangles, each a task that multiplies by one factor, or by one after the other.
-  struct Grid {
-    std::array<Factor, 2> factors;
-    int count;
-    Rows out;
+  struct alignas(64) Grid {
+    int count = 0;
     TaskShape tasks = {};
     int ranges = 0;  // of panels
     int first_task = 0;
     int end_task = 0;
+    int64_t sum_bytes = 0;         // of a task's scratch, before what int4 is expanded to
+    int64_t scratch_bytes = 0;     // of a thread
+    std::byte* scratch = nullptr;  // of all threads
+    std::array<Factor, 2> factors;
+  };
+  // What a thread is given to do with an index: it stays where it is, and as it is.
+  struct Turn {
+    const Int8Engine& engine;
+    void operator()(int index, int thread) const { engine.run_task(index, thread); }
   };
 
   // Quantises the rows of x, or those normed, for panels of this shape.
   void quantise(const Tensor& x, const Norm* norm, const PanelShape& panels, Inputs& inputs);
+  static Factor factor(const Inputs& x, const CpuLinear& weights, size_t part, const Rows& out);
   TaskShape task_shape(const QuantisedRows& x, int rows, const PanelShape& shape, int panels) const;
-  // Computes grids_, whose outputs have `rows` rows.
-  void compute(int rows);
+  // Computes grids_, whose outputs have `rows` rows; `id` is of what is read first.
+  void compute(int rows, int id);
   void plan(int rows);
-  void announce(int tasks);
+  void announce(int id, int tasks);
   const Grid& grid_of(int task) const;
-  void run_task(const Grid& grid, int index, int rows, std::byte* scratch) const;
-  void multiply(const Int8Block& block, const Factor& factor, std::byte* expanded) const;
-  // Bytes that a task has for sums, and in all with what int4 is expanded to.
-  int64_t sum_bytes(const Grid& grid) const;
-  int64_t scratch_bytes(const Grid& grid) const;
+  void run_task(int index, int thread) const;
+  void multiply(const Int8Block& block, const PanelShape& shape, std::byte* expanded) const;
+  void plan_scratch(Grid& grid) const;
 
   const KernelTable& table_;
   host::ThreadPool& pool_;
   ReadAhead& ahead_;
   Inputs inputs_[2];
   std::vector<Grid> grids_;  // of the call in hand
-  Scratch normed_;           // a row for each thread
-  Scratch scratch_;          // a task's, for each thread
+  const Turn turn_ = {*this};
+  Scratch normed_;   // a row for each thread
+  Scratch scratch_;  // a task's, for each thread
 };
 
 }  // namespace ocelli::kernels::cpu

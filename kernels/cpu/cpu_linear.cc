@@ -46,7 +46,7 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
   if (const auto* pairs = Bf16Engine::is_one(weights)) {
     bf16_.run(x, *pairs, out, epilogue);
   } else if (const CpuLinear* w = quantised(weights)) {
-    const Int8Engine::Product product = {w, nullptr, out, epilogue};
+    const Int8Engine::Product product = {w, nullptr, &out, epilogue};
     int8_.project(x, nullptr, {&product, 1});
   } else {
     run_floats(x, *cpu_linear(weights), nullptr, out, epilogue);
@@ -68,7 +68,7 @@ void LinearEngine::project_shared(const Tensor& x, const Norm* norm,
                                   std::span<const Projection> projections) {
   products_.clear();
   for (const Projection& p : projections) {
-    products_.push_back({quantised(p.weights), quantised(p.gate), p.out, p.epilogue});
+    products_.push_back({quantised(p.weights), quantised(p.gate), &p.out, p.epilogue});
   }
   int8_.project(x, norm, products_);
 }

@@ -216,27 +216,48 @@ struct Kernels {
     });
   }
 
+  // The largest of n values, or NaN where one is NaN or +infinity.
+  static float largest_of(const float* x, int n) {
+    constexpr int kChains = 4;
+    const V lowest = Vec::set1(-INFINITY);
+    V highest[kChains] = {lowest, lowest, lowest, lowest};
+    V poison[kChains] = {Vec::zero(), Vec::zero(), Vec::zero(), Vec::zero()};  // ±0, or NaN
+    int i = 0;
+    for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kChains; ++c) {
+        const V v = Vec::load(x + i + c * kLanes);
+        highest[c] = Vec::maximum(v, highest[c]);
+        poison[c] = Vec::fma(v, Vec::zero(), poison[c]);
+      }
+    }
+    for (; i < n; i += kLanes) {
+      const int count = n - i < kLanes ? n - i : kLanes;
+      const V v = Vec::load_partial(x + i, count);
+      highest[0] = Vec::maximum(Vec::first(v, count, lowest), highest[0]);
+      poison[0] = Vec::fma(v, Vec::zero(), poison[0]);
+    }
+    const V all =
+        Vec::maximum(Vec::maximum(highest[0], highest[1]), Vec::maximum(highest[2], highest[3]));
+    if (Vec::any_above((poison[0] + poison[1]) + (poison[2] + poison[3]), 0)) {
+      for (i = 0; i < n; ++i) {  // −infinity is no fault
+        if (!(x[i] <= FLT_MAX)) return NAN;
+      }
+    }
+    return Vec::reduce_max(all);
+  }
+
   static int first_largest(const float* x, int n, float* largest) {
     // The largest is looked for in the first block that has it, not from the beginning.
     constexpr int kBlock = 1024;
-    const V lowest = Vec::set1(-INFINITY);
     int block = 0;
     *largest = -INFINITY;
     for (int first = 0; first < n; first += kBlock) {
-      const int count = n - first < kBlock ? n - first : kBlock;
-      V highest = lowest;
-      bool faulty = false;
-      each(count, [&](int i, int lanes) {
-        const V v = Vec::first(Vec::load_partial(x + first + i, lanes), lanes, lowest);
-        highest = Vec::maximum(highest, v);
-        faulty |= Vec::any_above(v, FLT_MAX);
-      });
-      const float here = Vec::reduce_max(highest);
-      if (faulty) *largest = NAN;
-      if (faulty) return first;
+      const float here = largest_of(x + first, n - first < kBlock ? n - first : kBlock);
       if (here <= *largest) continue;
       *largest = here;
       block = first;
+      if (__builtin_isnan(here)) return block;
     }
     while (x[block] != *largest) ++block;
     return block;

@@ -9,6 +9,7 @@
 #include "host/error.h"
 #include "kernels/ops.h"
 #include "llm/decoder.h"
+#include "llm/decoder_config.h"
 
 namespace ocelli::llm {
 
@@ -27,9 +28,8 @@ struct KvCacheShape {
   }
 };
 
-// What a decoder of this configuration (Phi2Config, Llama2Config) keeps.
-template <typename Config>
-KvCacheShape kv_cache_shape(const Config& config, const DecoderLimits& limits) {
+// What a decoder of this configuration keeps.
+inline KvCacheShape kv_cache_shape(const DecoderConfig& config, const DecoderLimits& limits) {
   return {config.num_hidden_layers, config.num_key_value_heads,
           config.head_dim(),        limits.sequences,
           limits.capacity,          limits.kv_dtype};

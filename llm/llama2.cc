@@ -64,36 +64,16 @@ HostTensor halve_pairs(const HostTensor& source, int head_dim,
 }  // namespace
 
 Llama2Config Llama2Config::parse(const host::JsonObject& json) {
-  constexpr int kLargest = 1 << 20;
   require_supported(json);
   Llama2Config config;
-  config.hidden_size = json.integer("hidden_size", config.hidden_size, 1, kLargest);
-  config.intermediate_size =
-      json.integer("intermediate_size", config.intermediate_size, 1, kLargest);
-  config.num_hidden_layers = json.integer("num_hidden_layers", config.num_hidden_layers, 1, 4096);
-  config.num_attention_heads =
-      json.integer("num_attention_heads", config.num_attention_heads, 1, kLargest);
-  config.num_key_value_heads =
-      json.integer("num_key_value_heads", config.num_attention_heads, 1, kLargest);
-  config.vocab_size = json.integer("vocab_size", config.vocab_size, 1, 1 << 24);
-  config.max_position_embeddings =
-      json.integer("max_position_embeddings", config.max_position_embeddings, 1, kLargest);
+  config.read_shape(json);
   config.rms_norm_eps = static_cast<float>(json.number("rms_norm_eps", 1e-6, 0, 1));
-  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0, 1e-3, 1e12));
   config.tie_word_embeddings = json.boolean("tie_word_embeddings", false);
-  if (config.hidden_size % config.num_attention_heads != 0) {
-    host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
-               config.hidden_size, config.num_attention_heads);
-  }
-  if (config.num_attention_heads % config.num_key_value_heads != 0) {
-    host::fail("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
-               json.where(), config.num_attention_heads, config.num_key_value_heads);
-  }
   if (config.head_dim() % 2 != 0) {
     host::fail("{}: heads of {} dimensions cannot be rotated in pairs", json.where(),
                config.head_dim());
   }
-  if (json.integer("head_dim", config.head_dim(), 1, kLargest) != config.head_dim()) {
+  if (json.integer("head_dim", config.head_dim(), 1, 1 << 20) != config.head_dim()) {
     host::fail("{}: a head_dim other than hidden_size / num_attention_heads is not supported",
                json.where());
   }

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "host/json.h"
 #include "kernels/checkpoint.h"
 #include "kernels/llama2c.h"
 #include "llm/decoder.h"
+#include "llm/decoder_config.h"
 #include "llm/kv_cache.h"
 
 namespace ocelli::llm {
@@ -20,24 +20,16 @@ namespace ocelli::llm {
 // Which dimensions of a head of d turn together: (i, i + d/2), or the neighbours (2i, 2i + 1).
 enum class RotaryPairs { kHalved, kInterleaved };
 
-struct Llama2Config {
-  int hidden_size = 4096;
-  int intermediate_size = 11008;
-  int num_hidden_layers = 32;
-  int num_attention_heads = 32;
-  int num_key_value_heads = 32;
-  int vocab_size = 32000;
-  int max_position_embeddings = 2048;
+// With LlamaConfig's defaults.
+struct Llama2Config : DecoderConfig {
+  Llama2Config() : DecoderConfig{4096, 11008, 32, 32, 32, 32000} {}
+
   float rms_norm_eps = 1e-6F;
-  float rope_theta = 10000;
   bool tie_word_embeddings = false;
   RotaryPairs pairs = RotaryPairs::kHalved;
 
-  int head_dim() const { return hidden_size / num_attention_heads; }
-  int kv_width() const { return num_key_value_heads * head_dim(); }
-
-  // From a Llama config.json, with LlamaConfig's defaults. Throws host::Error for values that
-  // contradict one another or that are not supported.
+  // From a Llama config.json. Throws host::Error for values that contradict one another or that are
+  // not supported.
   static Llama2Config parse(const host::JsonObject& json);
   // From the header of a llama2.c file, which opening has checked.
   static Llama2Config from_llama2c(const kernels::Llama2cHeader& header);

@@ -39,30 +39,10 @@ void require_supported(const host::JsonObject& json) {
 }  // namespace
 
 Phi2Config Phi2Config::parse(const host::JsonObject& json) {
-  constexpr int kLargest = 1 << 20;
   require_supported(json);
   Phi2Config config;
-  config.hidden_size = json.integer("hidden_size", config.hidden_size, 1, kLargest);
-  config.intermediate_size =
-      json.integer("intermediate_size", config.intermediate_size, 1, kLargest);
-  config.num_hidden_layers = json.integer("num_hidden_layers", config.num_hidden_layers, 1, 4096);
-  config.num_attention_heads =
-      json.integer("num_attention_heads", config.num_attention_heads, 1, kLargest);
-  config.num_key_value_heads =
-      json.integer("num_key_value_heads", config.num_attention_heads, 1, kLargest);
-  config.vocab_size = json.integer("vocab_size", config.vocab_size, 1, 1 << 24);
-  config.max_position_embeddings =
-      json.integer("max_position_embeddings", config.max_position_embeddings, 1, kLargest);
+  config.read_shape(json);
   config.layer_norm_eps = static_cast<float>(json.number("layer_norm_eps", 1e-5, 0, 1));
-  config.rope_theta = static_cast<float>(json.number("rope_theta", 10000.0, 1e-3, 1e12));
-  if (config.hidden_size % config.num_attention_heads != 0) {
-    host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),
-               config.hidden_size, config.num_attention_heads);
-  }
-  if (config.num_attention_heads % config.num_key_value_heads != 0) {
-    host::fail("{}: num_attention_heads {} is not a multiple of num_key_value_heads {}",
-               json.where(), config.num_attention_heads, config.num_key_value_heads);
-  }
   const double factor = json.number("partial_rotary_factor", 0.5, 0, 1);
   config.rotary_dims = static_cast<int>(factor * config.head_dim());
   if (config.rotary_dims % 2 != 0) {

@@ -6,31 +6,23 @@
 #include <string>
 #include <vector>
 
-#include "host/json.h"
 #include "kernels/checkpoint.h"
 #include "llm/decoder.h"
+#include "llm/decoder_config.h"
 #include "llm/kv_cache.h"
 
 namespace ocelli::llm {
 
-struct Phi2Config {
-  int hidden_size = 2048;
-  int intermediate_size = 8192;
-  int num_hidden_layers = 24;
-  int num_attention_heads = 32;
-  int num_key_value_heads = 32;
-  int vocab_size = 51200;
-  int max_position_embeddings = 2048;
+// With PhiConfig's defaults.
+struct Phi2Config : DecoderConfig {
+  Phi2Config() : DecoderConfig{2048, 8192, 24, 32, 32, 51200} {}
+
   int rotary_dims = 32;  // of each head: int(partial_rotary_factor · head_dim)
   float layer_norm_eps = 1e-5F;
-  float rope_theta = 10000;
   bool lm_head_bias = true;  // checkpoints with the older LLaVA names have none
 
-  int head_dim() const { return hidden_size / num_attention_heads; }
-  int kv_width() const { return num_key_value_heads * head_dim(); }
-
-  // From a `text_config` or a Phi config.json, with PhiConfig's defaults. Throws host::Error for
-  // values that contradict one another or that are not supported.
+  // From a `text_config` or a Phi config.json. Throws host::Error for values that contradict one
+  // another or that are not supported.
   static Phi2Config parse(const host::JsonObject& json);
 };
 

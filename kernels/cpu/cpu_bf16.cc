@@ -101,14 +101,6 @@ TaskShape task_shape(const Bf16Rows& x, int rows, const PairShape& shape, int th
 
 }  // namespace
 
-std::byte* Bf16Engine::Scratch::room_for(int64_t wanted) {
-  if (wanted > bytes) {
-    memory = std::make_unique<HostStorage>(wanted);
-    bytes = wanted;
-  }
-  return memory ? memory->data() : nullptr;
-}
-
 Linear Bf16Engine::load(const LinearSource& source) const {
   return std::make_shared<Bf16Linear>(table_, source, check_linear_source(source));
 }

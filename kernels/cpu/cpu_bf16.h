@@ -1,11 +1,9 @@
 // Products with bf16 matrices in panels on the CPU; the panels stay where they are.
 #pragma once
 
-#include <memory>
-
 #include "host/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/host_storage.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/ops.h"
 
 namespace ocelli::kernels::cpu {
@@ -27,13 +25,6 @@ class Bf16Engine {
  private:
   // Rounds x; the result stays until the next call.
   Bf16Rows round(const Tensor& x);
-  // Room for `bytes` that grows to the largest call so far.
-  struct Scratch {
-    std::unique_ptr<HostStorage> memory;
-    int64_t bytes = 0;
-
-    std::byte* room_for(int64_t wanted);
-  };
 
   const KernelTable& table_;
   host::ThreadPool& pool_;

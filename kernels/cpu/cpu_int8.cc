@@ -56,14 +56,6 @@ int expanded_panels(const PanelShape& shape, int task_panels) {
 
 }  // namespace
 
-std::byte* Int8Engine::Scratch::room_for(int64_t wanted) {
-  if (wanted > bytes) {
-    memory = std::make_unique<HostStorage>(wanted);
-    bytes = wanted;
-  }
-  return memory ? memory->data() : nullptr;
-}
-
 bool Int8Engine::share_rows(const CpuLinear& a, const CpuLinear& b) {
   // All parts of a matrix have the same groups.
   return !a.int8_parts.empty() && !b.int8_parts.empty() && a.inputs == b.inputs &&

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "kernels/cpu/cpu_linear_weights.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/read_ahead.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/ops.h"
 
 namespace ocelli::kernels::cpu {
@@ -43,13 +43,6 @@ class Int8Engine {
   void add_both(const Addend& first, const Addend& second, const Tensor& out);
 
  private:
-  // Memory that grows to the largest call so far, so that the token loop allocates nothing.
-  struct Scratch {
-    std::unique_ptr<HostStorage> memory;
-    int64_t bytes = 0;
-
-    std::byte* room_for(int64_t wanted);
-  };
   // Quantised rows and where they live.
   struct Inputs {
     QuantisedRows rows;

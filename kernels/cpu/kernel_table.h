@@ -234,15 +234,19 @@ inline constexpr int kPartHeader = 16;
   return most > capacity ? most : capacity;
 }
 
+// A head's values in whole vectors, with a 1 behind them.
+[[gnu::always_inline]] constexpr int reduced_width(int head_dim) {
+  return padded_head(head_dim + 1);
+}
+
 // Likewise for attention of Precision::kReduced, whatever the capacity: packed keys and values,
 // queries, scores, weights, and what is summed for each query.
 [[gnu::always_inline]] constexpr int64_t reduced_scratch(int head_dim) {
-  const int64_t lines = (padded_head(head_dim) + 31) / 32 * int64_t{2} + 1;
-  const int64_t tiles = lines * kReducedKeys / 16 +
-                        int64_t{padded_head(head_dim)} / 16 * kReducedKeys / 32 + 4 * lines +
-                        padded_head(head_dim) / 16;
-  return tiles * 256 + int64_t{kKeyBlock} * 80 +
-         kReducedRows * (int64_t{padded_head(head_dim)} + 2);
+  const int64_t lines = (padded_head(head_dim) + 31) / 32;
+  const int64_t width = reduced_width(head_dim);
+  const int64_t tiles =
+      lines * kReducedKeys / 16 + width / 16 * kReducedKeys / 32 + 5 * lines + width / 16;
+  return tiles * 256 + int64_t{kKeyBlock} * 80 + kReducedRows * (width + 2);
 }
 
 struct KernelTable {

@@ -1,8 +1,5 @@
 // Queries, keys and values as AMX's bf16 tiles take them, for attention_amx.cc.
 //
-// A score is to be exact to about 2^−16 of |q|·|k|: a query and a key are each split into a high
-// part, rounded to bf16, and a low one, what is then missing, rounded likewise, and
-//   q·k ≈ high·high + high·low + low·high.
 // Their dimensions go into lines of 32 bf16 in tiles of 16 lines, keys line by line as they are,
 // queries turned, so that a tile of keys times a tile of queries gives scores [key][query].
 //
@@ -27,23 +24,13 @@ constexpr int kLineBytes = 64;
 constexpr int kLineValues = 32;
 constexpr int kStepKeys = 32;  // keys that one multiplication with values takes
 
-// Which lines hold a head's dimensions: for each 32 a line of high parts and one of low parts; and
-// where at most 16 are left, they share one: pairs of high and low for the keys. The queries they
-// are multiplied with are (high, high), and in another line, or, where there are at most 8, in the
-// second half of the same one, (low, 0).
-struct HeadLines {
-  explicit HeadLines(int head_dim) {
-    const int left = head_dim % kLineValues;
-    rest = left <= kTileRows ? left : 0;
-    pairs = head_dim / kLineValues + (left > rest ? 1 : 0);
-  }
-  int keys() const { return 2 * pairs + (rest > 0 ? 1 : 0); }
-  int queries() const { return keys() + (two_of_rest() ? 1 : 0); }
-  bool two_of_rest() const { return rest > kTileRows / 2; }
+// A block of keys whose softmaxes are merged together.
+constexpr int kBlockKeys = 64;
 
-  int pairs;
-  int rest;  // dimensions in the shared line
-};
+// Lines that hold a head's dimensions.
+[[gnu::always_inline]] constexpr int lines_of(int head_dim) {
+  return (head_dim + kLineValues - 1) / kLineValues;
+}
 
 // A row of a head's values.
 template <typename T>
@@ -81,76 +68,35 @@ struct RowOf {
 [[gnu::always_inline]] inline __m512i to_bf16(__m512 a, __m512 b) {
   return (__m512i)_mm512_cvtne2ps_pbh(b, a);
 }
-[[gnu::always_inline]] inline __m512 from_bf16(__m256i x) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+constexpr int16_t kInfinity16 = 0x7f80;  // in bf16; above it is what is no number
+// Up to here (2^56) products of a key and a query are finite.
+constexpr int16_t kTame16 = 0x5b80;
+[[gnu::always_inline]] inline __m512i magnitude(__m512i x) {
+  return _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
 }
 
-// 32 values in two lines.
-struct SplitLine {
-  __m512i high;
-  __m512i low;
-};
-[[gnu::always_inline]] inline SplitLine split(__m512 a, __m512 b) {
-  const __m512i high = to_bf16(a, b);
-  const __m512 a_low = a - from_bf16(_mm512_castsi512_si256(high));
-  const __m512 b_low = b - from_bf16(_mm512_extracti64x4_epi64(high, 1));
-  return {high, to_bf16(a_low, b_low)};
-}
+// The largest magnitudes among bf16 values that went by.
+struct Magnitudes {
+  __m512i largest = _mm512_setzero_si512();
 
-// Sixteen values as pairs of bf16.
-struct SplitRest {
-  __m512i high;  // (high, 0)
-  __m512i low;   // (low, 0)
+  [[gnu::always_inline]] void see(__m512i values) {
+    largest = _mm512_max_epu16(largest, magnitude(values));
+  }
+  bool reach(int16_t limit) const {
+    return _mm512_cmpge_epi16_mask(largest, _mm512_set1_epi16(limit)) != 0;
+  }
 };
-[[gnu::always_inline]] inline SplitRest split_rest(__m512 x) {
-  const SplitLine line = split(x, _mm512_setzero_ps());
-  return {_mm512_cvtepu16_epi32(_mm512_castsi512_si256(line.high)),
-          _mm512_cvtepu16_epi32(_mm512_castsi512_si256(line.low))};
-}
-// The first eight pairs of a, then those of b.
-[[gnu::always_inline]] inline __m512i halves(__m512i a, __m512i b) {
-  return _mm512_inserti64x4(a, _mm512_castsi512_si256(b), 1);
-}
 
 // tiles: [line][16][64 bytes], of which row `at` becomes a key. What does not exist is zero.
 template <typename T>
-void pack_key(const RowOf<T>& row, const HeadLines& lines, int at, std::byte* tiles) {
+void pack_key(const RowOf<T>& row, int lines, int at, Magnitudes& seen, std::byte* tiles) {
   std::byte* line = tiles + at * kLineBytes;
-  for (int i = 0; i < lines.pairs * kLineValues; i += kLineValues, line += 2 * kTileBytes) {
+  for (int i = 0; i < lines * kLineValues; i += kLineValues, line += kTileBytes) {
     const bool whole = i + kLineValues <= row.count;
-    const SplitLine both =
-        whole ? split(row.whole(i), row.whole(i + 16)) : split(row.at(i), row.at(i + 16));
-    _mm512_store_si512(line, both.high);
-    _mm512_store_si512(line + kTileBytes, both.low);
-  }
-  if (lines.rest == 0) return;
-  const SplitRest both = split_rest(row.at(lines.pairs * kLineValues));
-  const __m512i pairs = _mm512_or_si512(both.high, _mm512_slli_epi32(both.low, 16));
-  _mm512_store_si512(line, lines.two_of_rest() ? pairs : halves(pairs, both.high));
-}
-
-// rows: [line][16][64 bytes], of which row `at` becomes q · factor.
-void pack_query(const float* q, const HeadLines& lines, int head_dim, float factor,
-                std::byte* line) {
-  const __m512 factors = _mm512_set1_ps(factor);
-  const auto part = [&](int i) {
-    const int left = head_dim - i;
-    if (left <= 0) return _mm512_setzero_ps();
-    return factors * VecAvx512::load_partial(q + i, left < 16 ? left : 16);
-  };
-  for (int p = 0; p < lines.pairs; ++p, line += 2 * kTileBytes) {
-    const SplitLine both = split(part(p * kLineValues), part(p * kLineValues + 16));
-    _mm512_store_si512(line, both.high);
-    _mm512_store_si512(line + kTileBytes, both.low);
-  }
-  if (lines.rest == 0) return;
-  const SplitRest both = split_rest(part(lines.pairs * kLineValues));
-  const __m512i pairs = _mm512_or_si512(both.high, _mm512_slli_epi32(both.high, 16));
-  if (lines.two_of_rest()) {
-    _mm512_store_si512(line, pairs);
-    _mm512_store_si512(line + kTileBytes, both.low);
-  } else {
-    _mm512_store_si512(line, halves(pairs, both.low));
+    const __m512i values =
+        whole ? to_bf16(row.whole(i), row.whole(i + 16)) : to_bf16(row.at(i), row.at(i + 16));
+    seen.see(values);
+    _mm512_store_si512(line, values);
   }
 }
 
@@ -165,20 +111,14 @@ void turn(const float* from, int64_t from_stride, float* to) {
 
 // Sixteen queries, `count` of them there: tiles [line][16 pairs of dimensions][16 queries].
 // `staging` has room for as many.
-void pack_queries(const Rows& q, int64_t first, int count, int head_dim, float factor,
+void pack_queries(const Rows& q, int64_t first, int count, int head_dim, Magnitudes& seen,
                   std::byte* staging, std::byte* tiles) {
-  const HeadLines lines(head_dim);
-  for (int i = 0; i < count; ++i) RowOf<float>(q, first + i, head_dim).prefetch();
+  const int lines = lines_of(head_dim);
   for (int i = 0; i < 16; ++i) {
-    if (i < count) {
-      pack_query(q.f32(first + i), lines, head_dim, factor, staging + i * kLineBytes);
-    } else {
-      for (int line = 0; line < lines.queries(); ++line) {
-        _mm512_store_si512(staging + line * kTileBytes + i * kLineBytes, _mm512_setzero_si512());
-      }
-    }
+    const RowOf<float> row(q, i < count ? first + i : first, i < count ? head_dim : 0);
+    pack_key(row, lines, i, seen, staging);
   }
-  for (int line = 0; line < lines.queries(); ++line) {
+  for (int line = 0; line < lines; ++line) {
     turn(reinterpret_cast<const float*>(staging + line * kTileBytes), 16,
          reinterpret_cast<float*>(tiles + line * kTileBytes));
   }
@@ -191,20 +131,16 @@ void pack_queries(const Rows& q, int64_t first, int count, int head_dim, float f
   return _mm512_permutexvar_epi16(order, to_bf16(a, b));
 }
 
-constexpr int16_t kInfinity16 = 0x7f80;  // in bf16; above it is what is no number
-[[gnu::always_inline]] inline __m512i magnitude(__m512i x) {
-  return _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
-}
-
-// The values of 32 keys from `first` on, those from `end` on being zero: tiles [16 dimensions][32
-// keys]. Returns whether one of them is not finite in bf16, in whose place there is 0. `staging`
-// has room for 16 rows of padded_head(head_dim) floats. Fetches 32 keys further on that are before
-// `fetched`.
+// The values of 32 keys from `first` on, those from `end` on being zero, and behind each key's
+// values a 1: tiles [16 dimensions][32 keys]. Returns whether a value is not finite in bf16, in
+// whose place there is 0. `staging` has room for 16 rows of reduced_width(head_dim) floats. Fetches
+// 32 keys further on that are before `fetched`.
 template <typename T>
 bool pack_values(const Rows& values, int first, int end, int fetched, int head_dim, float* staging,
                  std::byte* tiles) {
-  const int width = padded_head(head_dim);
-  __m512i largest = _mm512_setzero_si512();
+  constexpr int kOnes = 0x3f803f80;
+  const int width = reduced_width(head_dim);
+  Magnitudes seen;
   for (int pair = 0; pair < 16; ++pair) {
     const int key = first + 2 * pair;
     const RowOf<T> even(values, key < end ? key : first, key < end ? head_dim : 0);
@@ -212,15 +148,17 @@ bool pack_values(const Rows& values, int first, int end, int fetched, int head_d
     for (int i = key + kStepKeys; i < key + kStepKeys + 2 && i < fetched; ++i) {
       RowOf<T>(values, i, head_dim).prefetch();
     }
+    float* row = staging + pair * width;
     for (int d = 0; d < width; d += 16) {
       const bool whole = d + 16 <= odd.count;
       const __m512i pairs =
           whole ? pairs_of(even.whole(d), odd.whole(d)) : pairs_of(even.at(d), odd.at(d));
-      largest = _mm512_max_epu16(largest, magnitude(pairs));
-      _mm512_store_si512(staging + pair * width + d, pairs);
+      seen.see(pairs);
+      _mm512_store_si512(row + d, pairs);
     }
+    __builtin_memcpy(row + head_dim, &kOnes, sizeof kOnes);
   }
-  const bool spoilt = _mm512_cmpge_epi16_mask(largest, _mm512_set1_epi16(kInfinity16)) != 0;
+  const bool spoilt = seen.reach(kInfinity16);
   for (int i = 0; spoilt && i < 16 * width; i += 16) {
     const __m512i x = _mm512_load_si512(staging + i);
     const __mmask32 finite = _mm512_cmplt_epi16_mask(magnitude(x), _mm512_set1_epi16(kInfinity16));

@@ -130,6 +130,11 @@ void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape&
     AttentionBlock block = block_of(call, index);
     block.scores = scratch + thread * floats;
     if (is_reduced(shape, segments[segment_of(index)])) {
+      if (index + 1 < first_task_.back()) {
+        const AttentionBlock next = block_of(call, index + 1);
+        block.next_keys = next.keys.data;
+        block.next_values = next.values.data;
+      }
       table_.attention_reduced(block);
     } else {
       table_.attention(block);

@@ -209,6 +209,9 @@ struct AttentionBlock {
   int first_visible = 0;  // keys that query 0 sees
   int visible_step = 0;   // how many more each later query sees: 1 when causal, else 0
   float scale = 0;
+  // What this thread is likely to be given next, to be fetched meanwhile: of as many rows.
+  const std::byte* next_keys = nullptr;  // null: nothing
+  const std::byte* next_values = nullptr;
 };
 
 // head_dim in whole vectors of any instruction set.

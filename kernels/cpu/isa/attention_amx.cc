@@ -3,10 +3,11 @@
 // Scores are computed as tiles [16 keys][16 queries], so that a query is a lane all the way: no sum
 // and no maximum goes across lanes. What a row gives depends on the positions of its keys alone:
 //   score: products of queries and keys in bf16, 32 dimensions at a time, as TDPBF16PS rounds them;
-//   for each kBlockKeys keys: the softmax's reference m becomes the block's largest score where that
-//   exceeds m by more than kSlack, and what is summed so far is scaled by 2^(old m − m); weights
-//   2^(score − m) in bf16 (attention_amx_softmax.h), times the values in bf16, and times 1 for their
-//   own sum, 32 keys at a time, as TDPBF16PS rounds them.
+//   the softmax's reference m is the largest of the first 16 scores, and for each kBlockKeys keys
+//   becomes their largest score where that exceeds m by more than kSlack, whereupon what is summed
+//   so far is scaled by 2^(old m − m);
+//   weights 2^(score − m) in bf16 (attention_amx_softmax.h), times the values in bf16, and times 1
+//   for their own sum, 32 keys at a time, as TDPBF16PS rounds them.
 // A key that a row does not see weighs exactly 0, which changes no sum.
 #include <cpuid.h>
 #include <immintrin.h>
@@ -20,8 +21,8 @@ namespace ocelli::kernels::cpu {
 namespace {
 
 constexpr float kLog2E = 1.44269504F;
-// Weights up to 2^8 lose nothing against those up to 1, and most blocks then need no rescaling.
-constexpr float kSlack = 8 * kParts;
+// Weights up to 2^40 lose nothing against those up to 1, and hardly a block has to be done again.
+constexpr float kSlack = 40 * kParts;
 
 // 2^x to 1.0e-4, exact at integers. p fitted to 2^f on [0, 1) for the least relative error, with
 // p(0) = 1 and p(1) = 2.
@@ -47,22 +48,20 @@ struct Memory {
     };
     keys = room(int64_t{kReducedKeys} / kTileRows * lines * kTileBytes);
     values = room(int64_t{kReducedKeys} / kStepKeys * width / 16 * kTileBytes);
-    for (std::byte*& one : queries) one = room(int64_t{2} * lines * kTileBytes);
+    queries = room(int64_t{2} * lines * kTileBytes);
     staging = room((lines + width / 16) * int64_t{kTileBytes});
-    for (float*& one : scores) {
-      one = reinterpret_cast<float*>(room(int64_t{kBlockKeys} * kQueries * 4));
-    }
+    scores = reinterpret_cast<float*>(room(int64_t{kScoreRing} * kQueries * 4));
     weights = room(int64_t{kBlockKeys} / kStepKeys * 2 * kTileBytes);
     const int rows = (block.rows + kQueries - 1) / kQueries * kQueries;
     sums = reinterpret_cast<float*>(room(int64_t{rows} * width * 4));
     reference = reinterpret_cast<float*>(room(int64_t{rows} * 4));
   }
 
-  std::byte* keys;        // [kReducedKeys / 16][lines] tiles
-  std::byte* values;      // [kReducedKeys / 32][width / 16] tiles, turned
-  std::byte* queries[2];  // [2][lines] tiles, turned; by turns
+  std::byte* keys;     // [kReducedKeys / 16][lines] tiles
+  std::byte* values;   // [kReducedKeys / 32][width / 16] tiles, turned
+  std::byte* queries;  // [2][lines] tiles, turned
   std::byte* staging;
-  float* scores[2];    // [2][kBlockKeys][16], by turns
+  float* scores;       // [2][kScoreRing][16]
   std::byte* weights;  // [2][kBlockKeys / 32] tiles [16 pairs of keys][16 queries]
   // Of all queries, sixteen at a time:
   float* sums;       // [width][16], weighted values so far, then the sum of the weights
@@ -100,11 +99,13 @@ class ReducedAttention {
   void all() {
     const int end = visible(b_.rows - 1);
     // What few queries need they need once: better from L1.
-    const int span = b_.rows > kQueries ? kReducedKeys : kKeyBlock;
+    const int span = b_.rows > kQueries ? kReducedKeys : kBlockKeys;
     for (int first = 0; first < end; first += span) {
       const int last = least(first + span, end);
       pack<T>(first, last, end);
-      pass<T>(first, last);
+      for (int row = 0; row < b_.rows; row += kQueries) {
+        if (visible(row + kQueries - 1) > first) group<T>(row, first, last);
+      }
     }
   }
 
@@ -137,172 +138,161 @@ class ReducedAttention {
   struct Item {
     int row;
     int tiles;
-    int first;   // key
-    int packed;  // where among the packed ones
-    int keys;    // filled up to whole steps
-    bool last;   // of the queries' blocks among the packed keys
-    bool turn;       // which of two places scores have
-    bool group_turn;  // and queries
+    int first;          // key
+    int packed;         // where among the packed ones
+    int keys;           // filled up to whole steps
+    bool wild_queries;  // that may make scores infinite
     Block blocks[2];
   };
 
-  // The keys from `first` on of those before `end`.
-  void set_block(Item& item, int first, int start, int end) const {
-    const int seen = least(end, visible(item.row + item.tiles * 16 - 1));
-    item.first = first;
-    item.packed = first - start;
-    item.keys = (least(seen - first, kBlockKeys) + kStepKeys - 1) / kStepKeys * kStepKeys;
-    item.last = first + kBlockKeys >= seen;
-    for (int t = 0; t < item.tiles; ++t) {
-      Block& block = item.blocks[t];
-      block.scores = memory_.scores[item.turn] + t * kBlockKeys * 16;
-      block.weights = reinterpret_cast<__m512i*>(memory_.weights) + t * kBlockKeys / 2;
-      block.visible = visible_keys(item.row + t * 16, first);
-    }
-  }
-  // The queries from `row` on.
-  void set_group(Item& item, int row, bool turn) {
+  // The queries from `row` on with the packed keys, which are those from `start` to `end`.
+  template <typename T>
+  void group(int row, int start, int end) {
+    Item item;
     item.row = row;
     item.tiles = b_.rows - row > 16 ? 2 : 1;
-    item.group_turn = turn;
     Magnitudes seen;
     for (int t = 0; t < item.tiles; ++t) {
       pack_queries(b_.q, row + t * 16, least(b_.rows - row - t * 16, 16), b_.head_dim, seen,
-                   memory_.staging, memory_.queries[turn] + int64_t{t} * lines_ * kTileBytes);
+                   memory_.staging, memory_.queries + int64_t{t} * lines_ * kTileBytes);
     }
-    wild_queries_[turn] = seen.reach(kTame16);
-    for (int i = row + kQueries; i < least(row + 2 * kQueries, b_.rows); ++i) {
-      RowOf<float>(b_.q, i, b_.head_dim).prefetch();
+    item.wild_queries = seen.reach(kTame16);
+    const int seen_end = least(end, visible(row + kQueries - 1));
+    for (int first = start; first < seen_end; first += kBlockKeys) {
+      set_block(item, first, start, seen_end);
+      if (first == 0) begin(item);
+      while (score(item), grow(item)) {}
+      weigh(item);
+      if (spoilt_[item.packed / kBlockKeys]) {
+        for (int t = 0; t < item.tiles; ++t) add_spoilt<T>(row + t * 16, t, item);
+      }
     }
-  }
-  // The item after `item` among those with keys of [start, end); false: there is none.
-  bool follow(const Item& item, int start, int end, Item& next) {
-    next = item;
-    next.turn = !item.turn;
-    if (!item.last) {
-      set_block(next, item.first + kBlockKeys, start, end);
-      return true;
-    }
-    if (item.row + kQueries >= b_.rows) return false;
-    set_group(next, item.row + kQueries, !item.group_turn);
-    set_block(next, start, start, end);
-    return true;
+    if (visible(row + kQueries - 1) > end) return;
+    for (int t = 0; t < item.tiles; ++t) finish(row + t * 16);
   }
 
-  // All queries with the packed keys, which are those from `start` to `end`. While an item's
-  // weights are made, tiles multiply the next one's scores, and while they weigh the values, its
-  // largest scores are looked for.
-  template <typename T>
-  void pass(int start, int end) {
-    Item items[2];
-    Item* now = &items[0];
-    Item* next = &items[1];
-    int row = 0;
-    while (visible(row + kQueries - 1) <= start) row += kQueries;
-    now->turn = false;
-    set_group(*now, row, false);
-    set_block(*now, start, start, end);
-    bool more = true;
-    bool begun = false;
-    while (more) {
-      if (!begun) {
-        score(*now, *now, Weighing::kNone);
-        find_largest(*now);
-      }
-      const Weighing weighing = begin_softmax(*now);
-      more = follow(*now, start, end, *next);
-      begun = more && next->tiles == now->tiles;
-      Item none = *now;
-      none.keys = 0;
-      Item& coming = begun ? *next : none;
-      score(coming, *now, weighing);
-      weigh(*now, coming);
-      if (spoilt_[now->packed / kBlockKeys]) {
-        for (int t = 0; t < now->tiles; ++t) add_spoilt<T>(now->row + t * 16, t, *now);
-      }
-      if (now->last && visible(now->row + kQueries - 1) <= end) {
-        for (int t = 0; t < now->tiles; ++t) finish(now->row + t * 16);
-      }
-      Item* other = now;
-      now = next;
-      next = other;
+  // The keys from `first` on of those before `end`.
+  void set_block(Item& item, int first, int start, int end) const {
+    item.first = first;
+    item.packed = first - start;
+    item.keys = (least(end - first, kBlockKeys) + kStepKeys - 1) / kStepKeys * kStepKeys;
+    for (int t = 0; t < item.tiles; ++t) {
+      Block& block = item.blocks[t];
+      block.scores = memory_.scores + t * kScoreRing * 16;
+      block.weights = reinterpret_cast<__m512i*>(memory_.weights) + t * kBlockKeys / 2;
+      block.visible = visible_keys(item.row + t * 16, first);
+      if (first > 0) block.reference = _mm512_load_ps(memory_.reference + item.row + t * 16);
     }
   }
 
-  // The scores of `item`, and the weights of `behind`.
-  void score(const Item& item, Item& behind, Weighing weighing) {
+  // The reference of the first keys, from some of their scores.
+  void begin(Item& item) {
+    Item some = item;
+    some.keys = 16;
+    for (int t = 0; t < item.tiles; ++t) some.blocks[t].reference = _mm512_setzero_ps();
+    score(some);
+    for (int t = 0; t < item.tiles; ++t) {
+      item.blocks[t].reference =
+          _mm512_max_ps(reference_of(some.blocks[t]), _mm512_set1_ps(-FLT_MAX));
+      _mm512_store_ps(memory_.reference + item.row + t * 16, item.blocks[t].reference);
+    }
+  }
+  // What the largest score would have for a reference.
+  __m512 reference_of(const Block& block) const {
+    return _mm512_roundscale_ps(block.largest * _mm512_set1_ps(factor_),
+                                _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+
+  // Brings references that have been left too far behind to the block's largest scores, and what is
+  // summed so far to them. Returns whether there were any: then the weights are to be made again.
+  bool grow(Item& item) {
+    bool any = false;
+    for (int t = 0; t < item.tiles; ++t) {
+      Block& block = item.blocks[t];
+      const int row = item.row + t * 16;
+      const __m512 old = block.reference;
+      const __m512 largest = reference_of(block);
+      const __mmask16 grown = _mm512_cmp_ps_mask(largest, old + _mm512_set1_ps(kSlack), _CMP_GT_OQ);
+      if (grown == 0) continue;
+      any = true;
+      block.reference = _mm512_mask_mov_ps(old, grown, largest);
+      _mm512_store_ps(memory_.reference + row, block.reference);
+      if (item.first == 0) continue;
+      const __m512 less = (old - block.reference) * _mm512_set1_ps(1.0F / kParts);
+      const __m512 keep = _mm512_mask_mov_ps(_mm512_set1_ps(1), grown, power_of_two(less));
+      float* sums = memory_.sums + int64_t{row} * width_ * 16;
+      for (int d = 0; d < width_ * 16; ++d) {
+        _mm512_store_ps(sums + d * 16, _mm512_load_ps(sums + d * 16) * keep);
+      }
+    }
+    return any;
+  }
+
+  // How the weights of a block are to be made.
+  Weighing weighing_of(const Item& item) const {
+    __mmask16 far = 0;
+    for (int t = 0; t < item.tiles; ++t) {
+      far |= _mm512_cmp_ps_mask(_mm512_abs_ps(item.blocks[t].reference), _mm512_set1_ps(kFar),
+                                _CMP_NLT_UQ);
+    }
+    if (far != 0 || wild_[item.packed / kBlockKeys] || item.wild_queries) return Weighing::kWild;
+    return visible(item.row) - item.first < item.keys ? Weighing::kMasked : Weighing::kPlain;
+  }
+
+  // The weights of a block, and its largest scores.
+  void score(Item& item) {
     const int64_t tile_lines = int64_t{lines_} * kTileBytes;
-    const Products block = {.a = memory_.keys + item.packed / 16 * tile_lines,
-                            .a_unit = tile_lines,
-                            .a_line = kTileBytes,
-                            .b = memory_.queries[item.group_turn],
-                            .b_next = tile_lines,
-                            .sums = memory_.scores[item.turn],
-                            .sums_next = kBlockKeys * 16,
-                            .units = item.keys / 16,
-                            .lines = lines_,
-                            .add = false};
+    const Products products = {.a = memory_.keys + item.packed / 16 * tile_lines,
+                               .a_unit = tile_lines,
+                               .a_line = kTileBytes,
+                               .b = memory_.queries,
+                               .b_next = tile_lines,
+                               .sums = memory_.scores,
+                               .sums_next = kScoreRing * 16,
+                               .ring = kScoreRing / 16,
+                               .units = item.keys / 16,
+                               .lines = lines_,
+                               .add = false};
+    const Weighing weighing = weighing_of(item);
     if (item.tiles == 2) {
-      score_tiles<2>(block, behind, weighing);
+      score_tiles<2>(products, item.blocks, weighing);
     } else {
-      score_tiles<1>(block, behind, weighing);
+      score_tiles<1>(products, item.blocks, weighing);
     }
   }
   template <int N>
-  void score_tiles(const Products& block, Item& behind, Weighing weighing) {
+  void score_tiles(const Products& products, Block* blocks, Weighing weighing) const {
     switch (weighing) {
-      case Weighing::kNone:
-        return score_block<N, Weighing::kNone>(block, behind.blocks, 0, factor_);
       case Weighing::kPlain:
-        return score_block<N, Weighing::kPlain>(block, behind.blocks, behind.keys, factor_);
+        return score_block<N, Weighing::kPlain>(products, blocks, factor_);
       case Weighing::kMasked:
-        return score_block<N, Weighing::kMasked>(block, behind.blocks, behind.keys, factor_);
+        return score_block<N, Weighing::kMasked>(products, blocks, factor_);
       case Weighing::kWild:
-        return score_block<N, Weighing::kWild>(block, behind.blocks, behind.keys, factor_);
+        return score_block<N, Weighing::kWild>(products, blocks, factor_);
     }
   }
 
-  bool masked(const Item& item) const { return visible(item.row) - item.first < item.keys; }
-
-  // The values of `item` weighed, and the largest scores of `next`.
-  void weigh(const Item& item, Item& next) {
+  // Adds a block's weighted values to the sums.
+  void weigh(const Item& item) {
+    constexpr int kAny = 1 << 30;
     const int64_t step = int64_t{width_} * kTileBytes;
-    const Products block = {.a = memory_.values + item.packed / kStepKeys * step,
-                            .a_unit = kTileBytes,
-                            .a_line = step,
-                            .b = memory_.weights,
-                            .b_next = kBlockKeys / kStepKeys * kTileBytes,
-                            .sums = memory_.sums + int64_t{item.row} * width_ * 16,
-                            .sums_next = int64_t{width_} * 256,
-                            .units = width_,
-                            .lines = item.keys / kStepKeys,
-                            .add = item.first != 0};
+    const Products products = {.a = memory_.values + item.packed / kStepKeys * step,
+                               .a_unit = kTileBytes,
+                               .a_line = step,
+                               .b = memory_.weights,
+                               .b_next = kBlockKeys / kStepKeys * kTileBytes,
+                               .sums = memory_.sums + int64_t{item.row} * width_ * 16,
+                               .sums_next = int64_t{width_} * 256,
+                               .ring = kAny,
+                               .units = width_,
+                               .lines = item.keys / kStepKeys,
+                               .add = item.first != 0};
+    const auto nothing = [](int, int) {};
     if (item.tiles == 2) {
-      weigh_tiles<2>(block, next);
+      multiply<2>(products, nothing);
     } else {
-      weigh_tiles<1>(block, next);
+      multiply<1>(products, nothing);
     }
-  }
-  template <int N>
-  void weigh_tiles(const Products& block, Item& next) {
-    if (masked(next)) {
-      weigh_block<N, true>(block, next.blocks, next.keys);
-    } else {
-      weigh_block<N, false>(block, next.blocks, next.keys);
-    }
-  }
-  void find_largest(Item& item) const {
-    if (item.tiles == 2) {
-      largest_of<2>(item);
-    } else {
-      largest_of<1>(item);
-    }
-  }
-  template <int N>
-  void largest_of(Item& item) const {
-    Largest<N, true> largest(item.blocks);
-    largest.until(item.keys);
-    largest.finish();
   }
 
   // Keys from `first` on that the sixteen queries from `row` on see.
@@ -313,35 +303,6 @@ class ReducedAttention {
     const __m512i real = _mm512_min_epi32(rows, _mm512_set1_epi32(b_.rows - 1));
     return _mm512_add_epi32(_mm512_mullo_epi32(real, _mm512_set1_epi32(b_.visible_step)),
                             _mm512_set1_epi32(b_.first_visible - first));
-  }
-
-  // Finds the references of a block's softmaxes, brings what is summed so far to them, and says how
-  // the weights are to be made.
-  Weighing begin_softmax(Item& item) {
-    __mmask16 far = 0;
-    for (int t = 0; t < item.tiles; ++t) {
-      Block& block = item.blocks[t];
-      const int row = item.row + t * 16;
-      const bool none = item.first == 0;
-      const __m512 old = none ? _mm512_set1_ps(-FLT_MAX) : _mm512_load_ps(memory_.reference + row);
-      const __m512 largest = _mm512_roundscale_ps(block.largest * _mm512_set1_ps(factor_),
-                                                  _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-      const __mmask16 grown = _mm512_cmp_ps_mask(largest, old + _mm512_set1_ps(kSlack), _CMP_GT_OQ);
-      block.reference = _mm512_mask_mov_ps(old, grown, largest);
-      const __m512 less = (old - block.reference) * _mm512_set1_ps(1.0F / kParts);
-      const __m512 keep = _mm512_mask_mov_ps(_mm512_set1_ps(1), grown, power_of_two(less));
-      far |= _mm512_cmp_ps_mask(_mm512_abs_ps(block.reference), _mm512_set1_ps(kFar), _CMP_NLT_UQ);
-      _mm512_store_ps(memory_.reference + row, block.reference);
-      if (none || grown == 0) continue;
-      float* sums = memory_.sums + int64_t{row} * width_ * 16;
-      for (int d = 0; d < width_ * 16; ++d) {
-        _mm512_store_ps(sums + d * 16, _mm512_load_ps(sums + d * 16) * keep);
-      }
-    }
-    if (far != 0 || wild_[item.packed / kBlockKeys] || wild_queries_[item.group_turn]) {
-      return Weighing::kWild;
-    }
-    return masked(item) ? Weighing::kMasked : Weighing::kPlain;
   }
 
   // Adds the block's values that are not finite in bf16, for the queries that see them.
@@ -398,7 +359,6 @@ class ReducedAttention {
   // Of each block of packed keys: values that are not finite, and keys that may make scores so.
   bool spoilt_[kReducedKeys / kBlockKeys];
   bool wild_[kReducedKeys / kBlockKeys];
-  bool wild_queries_[2];
 };
 
 }  // namespace

@@ -24,8 +24,8 @@ constexpr int kLineBytes = 64;
 constexpr int kLineValues = 32;
 constexpr int kStepKeys = 32;  // keys that one multiplication with values takes
 
-// A block of keys whose softmaxes are merged together.
-constexpr int kBlockKeys = 64;
+// Keys whose softmax is computed together.
+constexpr int kBlockKeys = 256;
 
 // Lines that hold a head's dimensions.
 [[gnu::always_inline]] constexpr int lines_of(int head_dim) {

@@ -24,6 +24,7 @@ struct Products {
   int64_t b_next;
   float* sums;            // tiles [N][units], of which those of n begin at n · sums_next
   int64_t sums_next;      // floats
+  int ring;               // units of sums that there is room for, a power of two
   int units;
   int lines;
   bool add;  // to what is in sums
@@ -39,7 +40,7 @@ template <int N, typename Between>
 [[gnu::always_inline]] inline void multiply(const Products& p, Between&& between) {
   asm volatile("" ::: "memory");
   const auto store = [&](int unit) __attribute__((always_inline)) {
-    float* sums = p.sums + unit * 256;
+    float* sums = p.sums + (unit & (p.ring - 1)) * 256;
     if (unit % 2 == 0) {
       _tile_stored(0, sums, kLineBytes);
       if (N > 1) _tile_stored(1, sums + p.sums_next, kLineBytes);
@@ -53,7 +54,7 @@ template <int N, typename Between>
     const std::byte* a = p.a + unit * p.a_unit;
     const std::byte* b = p.b;
     if (p.add) {
-      const float* sums = p.sums + unit * 256;
+      const float* sums = p.sums + (unit & (p.ring - 1)) * 256;
       if (kOdd) {
         _tile_loadd(2, sums, kLineBytes);
         if (N > 1) _tile_loadd(3, sums + p.sums_next, kLineBytes);
@@ -98,31 +99,19 @@ template <int N, typename Between>
   asm volatile("" ::: "memory");
 }
 
-// Scores of a block of keys with N tiles of queries, and meanwhile the weights of the block behind:
-// those of as many keys, from sixteen on to the next, so that scores are loaded an odd number of KB
-// away from where others are being stored (a load that is a multiple of 4 KB away would wait).
+// Scores of a block of keys with N tiles of queries, and their weights, which follow some units
+// behind.
 template <int N, Weighing kWeighing>
-void score_block(const Products& p, Block* behind, int behind_keys, float factor) {
-  Weights<N, kWeighing> weights(behind, factor);
+void score_block(const Products& p, Block* blocks, float factor) {
+  constexpr int kBehind = 2;
+  Weights<N, kWeighing> weights(blocks, factor);
   int share = 0;
   multiply<N>(p, [&](int unit, int line) __attribute__((always_inline)) {
     share = line == 0 ? 16 : share + 16;
-    weights.until(least(unit * 16 + share / p.lines / 2 * 2, behind_keys));
+    weights.until((unit - kBehind) * 16 + share / p.lines / 2 * 2);
   });
-  weights.until(behind_keys);
-}
-
-// Values weighed, and meanwhile the largest of the `next_keys` scores of each of `next`.
-template <int N, bool kMasked>
-void weigh_block(const Products& p, Block* next, int next_keys) {
-  Largest<N, kMasked> largest(next);
-  int end = 0;
-  multiply<N>(p, [&](int, int) __attribute__((always_inline)) {
-    end += 8;
-    largest.until(least(end, next_keys));
-  });
-  largest.until(next_keys);
-  if (next_keys > 0) largest.finish();
+  weights.until(p.units * 16);
+  weights.finish();
 }
 
 }  // namespace

@@ -37,70 +37,25 @@ constexpr Mantissas kMantissas;
 
 // What turns scores of a block of keys into weights.
 enum class Weighing {
-  kNone,    // there is nothing to do
   kPlain,   // all queries see all keys, and scores are finite
   kMasked,  // some do not
   kWild,    // and scores may be infinite, no number, or very large
 };
 
-// Sixteen queries' scores with a block of keys.
+// Scores wait for their softmax in a ring of as many keys.
+constexpr int kScoreRing = 64;
+
+// Sixteen queries and a block of keys.
 struct Block {
-  const float* scores;  // [keys][16]
+  const float* scores;  // [kScoreRing][16]
   __m512i* weights;     // [keys / 2][16 pairs]
   __m512i visible;      // keys of the block that each query sees; may be negative or too many
-  __m512 largest;       // score
   __m512 reference;     // of the softmax, in 128ths of a power of two
+  __m512 largest;       // score
 };
 
-// −∞ instead of the scores of keys that are not seen.
-[[gnu::always_inline]] inline __m512 seen_score(const Block& b, int key) {
-  const __mmask16 seen = _mm512_cmpgt_epi32_mask(b.visible, _mm512_set1_epi32(key));
-  return _mm512_mask_load_ps(_mm512_set1_ps(-__builtin_inff()), seen, b.scores + key * 16);
-}
-
-// The largest of N blocks' scores, a few keys at a time.
-template <int N, bool kMasked>
-class Largest {
- public:
-  [[gnu::always_inline]] explicit Largest(Block* blocks) : blocks_(blocks) {
-#pragma GCC unroll 4
-    for (auto& most : most_) {
-#pragma GCC unroll 4
-      for (__m512& m : most) m = _mm512_set1_ps(-__builtin_inff());
-    }
-  }
-  // Keys to `end`, a multiple of 4.
-  [[gnu::always_inline]] void until(int end) {
-    for (; next_ < end; next_ += 4) {
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) {
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          // The second operand comes through where the first is NaN.
-          most_[n][i] = _mm512_max_ps(score(n, next_ + i), most_[n][i]);
-        }
-      }
-    }
-  }
-  [[gnu::always_inline]] void finish() {
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) {
-      blocks_[n].largest = _mm512_max_ps(_mm512_max_ps(most_[n][0], most_[n][1]),
-                                         _mm512_max_ps(most_[n][2], most_[n][3]));
-    }
-  }
-
- private:
-  [[gnu::always_inline]] __m512 score(int n, int key) const {
-    return kMasked ? seen_score(blocks_[n], key) : _mm512_load_ps(blocks_[n].scores + key * 16);
-  }
-
-  Block* blocks_;
-  __m512 most_[N][4];
-  int next_ = 0;
-};
-
-// The weights 2^((score · factor − reference) / kParts) of N blocks, a few keys at a time.
+// The weights 2^((score · factor − reference) / kParts) of N blocks, and their largest scores, a few
+// keys at a time.
 template <int N, Weighing kWeighing>
 class Weights {
  public:
@@ -114,25 +69,32 @@ class Weights {
       scores_[n] = blocks[n].scores;
       weights_[n] = blocks[n].weights;
       offset_[n] = _mm512_set1_ps(kBias) - blocks[n].reference;
+      largest_[n] = _mm512_set1_ps(-__builtin_inff());
     }
   }
 
   // Keys to `end`, which is even.
   [[gnu::always_inline]] void until(int end) {
-    if constexpr (kWeighing == Weighing::kNone) return;
     for (; next_ < end; next_ += 2) {
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) pair(n);
     }
   }
+  [[gnu::always_inline]] void finish() {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) blocks_[n].largest = largest_[n];
+  }
 
  private:
   // The bits of the weight of a key.
-  [[gnu::always_inline]] __m512i bits(int n, int key) const {
-    const __m512 score = _mm512_load_ps(scores_[n] + key * 16);
+  [[gnu::always_inline]] __m512i bits(int n, int key) {
+    const __m512 score = _mm512_load_ps(scores_[n] + key % kScoreRing * 16);
+    // The second operand comes through where the first is NaN.
+    if constexpr (kWeighing == Weighing::kPlain) largest_[n] = _mm512_max_ps(score, largest_[n]);
     __m512 sum = _mm512_fmadd_ps(score, factor_, offset_[n]);
     if constexpr (kWeighing == Weighing::kPlain) return _mm512_cvtps_epi32(sum);
     const __mmask16 seen = _mm512_cmpgt_epi32_mask(blocks_[n].visible, _mm512_set1_epi32(key));
+    largest_[n] = _mm512_mask_max_ps(largest_[n], seen, score, largest_[n]);
     if constexpr (kWeighing == Weighing::kMasked) return _mm512_maskz_cvtps_epi32(seen, sum);
     // Rounded before it is subtracted: the largest score leaves 0.
     const __m512 scaled = _mm512_mul_round_ps(score, factor_, kNearest);
@@ -173,6 +135,7 @@ class Weights {
   const float* scores_[N];
   __m512i* weights_[N];
   __m512 offset_[N];
+  __m512 largest_[N];
   int next_ = 0;
 };
 

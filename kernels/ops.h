@@ -89,9 +89,9 @@ struct Term {
 // exact.
 enum class Precision {
   kExact,  // as fp32 has it
-  // Scores to about 2^−15 of scale · Σ|q|·|k|, their softmax's weights and the values rounded to
-  // bf16: what comes out is wrong by up to 2^−7 of the largest value, less than 8-bit activations
-  // are.
+  // As of queries, keys and values rounded to bf16, their softmax's weights to 2^−7: what comes out
+  // is wrong by up to 2^−6.5 of the largest value, and by what rounding queries and keys costs.
+  // That is a seventh of what they are wrong by as products of 8-bit activations.
   kReduced,
 };
 

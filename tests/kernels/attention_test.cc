@@ -21,6 +21,20 @@ struct AttentionCase {
   Matrix values;
 };
 
+// Numbers of bf16, which Precision::kReduced does not round.
+void make_brain(Matrix& x) {
+  for (float& value : x.values) {
+    value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000U);
+  }
+}
+
+// To the nearest number of bf16, halves to even.
+float nearest_brain(float value) {
+  if (std::isnan(value)) return value;
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  return std::bit_cast<float>((bits + 0x7fffU + (bits >> 16 & 1)) & 0xffff0000U);
+}
+
 // Fills a row of a cache with numbers in [-1, 1].
 void fill_row(Random& random, const AttentionCase& c, Matrix& stored, int row) {
   if (c.cache != DType::kI8) {
@@ -30,7 +44,7 @@ void fill_row(Random& random, const AttentionCase& c, Matrix& stored, int row) {
   for (int d = 0; d < c.shape.head_dim; ++d) {
     stored.at(row, d) = static_cast<float>(random.integer(-127, 127));
   }
-  set_scale(stored, row, c.shape.head_dim, random.uniform(0, 1) / 127);
+  set_scale(stored, row, c.shape.head_dim, std::exp2(-static_cast<float>(random.integer(7, 10))));
 }
 
 // What nobody may look at.
@@ -51,7 +65,7 @@ void spoil(const AttentionCase& c, Matrix& stored, int row, int col, float poiso
   }
 }
 
-// Rows of the caches that the segments see hold numbers in [-1, 1].
+// Rows of the caches that the segments see hold numbers of bf16 in [-1, 1], and so does q.
 AttentionCase random_case(Random& random, AttentionShape shape,
                           const std::vector<std::pair<int, int>>& past_and_rows,
                           const std::vector<DType>& caches = {DType::kF32, DType::kF16,
@@ -83,6 +97,9 @@ AttentionCase random_case(Random& random, AttentionShape shape,
       }
     }
   }
+  make_brain(c.q);
+  // The scales of int8 are powers of two.
+  if (c.cache != DType::kI8) make_brain(c.keys);
   return c;
 }
 
@@ -106,13 +123,13 @@ Matrix run_attention(Ops& ops, const AttentionCase& c) {
 // weights e^score are then wrong by 2s · ε/2 relative and their mean of values, in [-1, 1], by as
 // much again; the sums and the exponential add a few roundings.
 //
-// At reduced precision a score is wrong by 2^−14 of s, a weight and a value by 2^−8 of themselves,
-// and the power of two by 2^−13.
+// At reduced precision, and of queries and keys in bf16, a value is wrong by 2^−8 of itself, and a
+// weight by 2^−8 and, as its power is rounded to 128ths, by 2^−8.5.
 double tolerance(const AttentionShape& shape) {
   const double score = std::fabs(shape.scale) * shape.head_dim;
   const double exact = kEpsilon * (8 + 2 * score);
   if (shape.precision == Precision::kExact) return exact;
-  return exact + 2 * score * 0x1p-14 + 2 * 0x1p-8 + 2 * 0x1p-13;
+  return exact + 2.75 * 0x1p-8;
 }
 
 class AttentionOps : public EveryBackend {
@@ -167,11 +184,10 @@ TEST_P(AttentionOps, EqualsTheReferenceAtTheEdgesOfBlocks) {
   compare(random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 8}, {{1000, 170}}));
 }
 
-// What the weights' rounding may cost does not grow with the scores, and theirs only as much as
-// Precision says.
+// What the weights' rounding may cost does not grow with the scores.
 TEST_P(AttentionOps, ScoresOfHundredsAreAsGoodAsPromised) {
   Random random(26);
-  for (const float magnitude : {30.0F, 300.0F}) {
+  for (const float magnitude : {32.0F, 256.0F}) {
     AttentionCase c = random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 80}, {{60, 40}});
     for (float& value : c.q.values) value *= magnitude;
     for (const Precision precision : kPrecisions) {
@@ -181,6 +197,39 @@ TEST_P(AttentionOps, ScoresOfHundredsAreAsGoodAsPromised) {
       expect_close(run_attention(*ops, c), run_attention(*reference, c), tolerance(bound));
     }
   }
+}
+
+// Queries and keys that are not of bf16 count as they are, or rounded to it.
+TEST_P(AttentionOps, QueriesAndKeysAreRoundedAtMost) {
+  Random random(28);
+  AttentionCase c =
+      random_case(random, {.heads = 1, .kv_heads = 1, .head_dim = 72}, {{0, 90}}, {DType::kF32});
+  for (Matrix* x : {&c.q, &c.keys}) {
+    for (float& value : x->values) {
+      if (!std::isnan(value)) value = random.uniform(-6, 6);
+    }
+  }
+  AttentionCase rounded = c;
+  for (Matrix* x : {&rounded.q, &rounded.keys}) {
+    for (float& value : x->values) {
+      value = nearest_brain(value);
+    }
+  }
+  const Matrix exact = run_attention(*reference, c);
+  const Matrix of_rounded = run_attention(*reference, rounded);
+  c.shape.precision = Precision::kReduced;
+  AttentionShape bound = c.shape;
+  bound.scale *= 36;
+  const Matrix found = run_attention(*ops, c);
+  const auto farthest = [&](const Matrix& from) {
+    double most = 0;
+    for (size_t i = 0; i < found.values.size(); ++i) {
+      const double off = std::fabs(static_cast<double>(found.values[i]) - from.values[i]);
+      if (!std::isnan(from.values[i])) most = std::max(most, off);
+    }
+    return most;
+  };
+  EXPECT_LE(std::min(farthest(exact), farthest(of_rounded)), tolerance(bound));
 }
 
 // q, k and v as column ranges of one activation, as the vision tower has them.
@@ -193,7 +242,8 @@ TEST_P(AttentionOps, ReadsKeysAndValuesFromAnActivation) {
                                 .causal = false,
                                 .capacity = 19,
                                 .cached = false};
-  const Matrix qkv = random.matrix(38, 3 * 51);
+  Matrix qkv = random.matrix(38, 3 * 51);
+  make_brain(qkv);
   const std::vector<Segment> images = {{0, 0, 19, 0}, {1, 19, 19, 0}};
   const auto run = [&](Ops& on) {
     const Guarded x(on, qkv);

@@ -161,7 +161,8 @@ class ReducedAttention {
     for (int first = start; first < seen_end; first += kBlockKeys) {
       set_block(item, first, start, seen_end);
       if (first == 0) begin(item);
-      while (score(item), grow(item)) {}
+      while (score(item), grow(item)) {
+      }
       weigh(item);
       if (spoilt_[item.packed / kBlockKeys]) {
         for (int t = 0; t < item.tiles; ++t) add_spoilt<T>(row + t * 16, t, item);
@@ -374,7 +375,8 @@ bool bf16_works() {
   unsigned ecx = 0;
   unsigned edx = 0;
   return amx_has_bf16() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
-         (eax & kVectors) != 0 && __builtin_cpu_supports("avx512dq") != 0;
+         (eax & kVectors) != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+         __builtin_cpu_supports("avx512vbmi") != 0;
 }
 
 }  // namespace ocelli::kernels::cpu

@@ -17,14 +17,14 @@ constexpr int kQueries = 32;  // that are computed together, in two tiles
 
 // Tiles a[i] times b[n] for `units` i and N n, each a sum of products of `lines` tiles.
 struct Products {
-  const std::byte* a;     // tile of (unit, line): unit · a_unit + line · a_line
-  int64_t a_unit;         // bytes
+  const std::byte* a;  // tile of (unit, line): unit · a_unit + line · a_line
+  int64_t a_unit;      // bytes
   int64_t a_line;
-  const std::byte* b;     // tiles [N][lines], of which those of n begin at n · b_next
+  const std::byte* b;  // tiles [N][lines], of which those of n begin at n · b_next
   int64_t b_next;
-  float* sums;            // tiles [N][units], of which those of n begin at n · sums_next
-  int64_t sums_next;      // floats
-  int ring;               // units of sums that there is room for, a power of two
+  float* sums;        // tiles [N][units], of which those of n begin at n · sums_next
+  int64_t sums_next;  // floats
+  int ring;           // units of sums that there is room for, a power of two
   int units;
   int lines;
   bool add;  // to what is in sums
@@ -106,10 +106,11 @@ void score_block(const Products& p, Block* blocks, float factor) {
   constexpr int kBehind = 2;
   Weights<N, kWeighing> weights(blocks, factor);
   int share = 0;
-  multiply<N>(p, [&](int unit, int line) __attribute__((always_inline)) {
-    share = line == 0 ? 16 : share + 16;
-    weights.until((unit - kBehind) * 16 + share / p.lines / 2 * 2);
-  });
+  multiply<N>(
+      p, [&](int unit, int line) __attribute__((always_inline)) {
+        share = line == 0 ? 16 : share + 16;
+        weights.until((unit - kBehind) * 16 + share / p.lines / 2 * 2);
+      });
   weights.until(p.units * 16);
   weights.finish();
 }

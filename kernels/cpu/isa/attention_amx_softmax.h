@@ -54,8 +54,8 @@ struct Block {
   __m512 largest;       // score
 };
 
-// The weights 2^((score · factor − reference) / kParts) of N blocks, and their largest scores, a few
-// keys at a time.
+// The weights 2^((score · factor − reference) / kParts) of N blocks, and their largest scores, a
+// few keys at a time.
 template <int N, Weighing kWeighing>
 class Weights {
  public:
@@ -99,8 +99,8 @@ class Weights {
     // Rounded before it is subtracted: the largest score leaves 0.
     const __m512 scaled = _mm512_mul_round_ps(score, factor_, kNearest);
     const __m512 above = _mm512_sub_round_ps(scaled, blocks_[n].reference, kNearest);
-    const __mmask16 far = _mm512_cmp_ps_mask(_mm512_abs_ps(blocks_[n].reference),
-                                             _mm512_set1_ps(kFar), _CMP_NLT_UQ);
+    const __mmask16 far =
+        _mm512_cmp_ps_mask(_mm512_abs_ps(blocks_[n].reference), _mm512_set1_ps(kFar), _CMP_NLT_UQ);
     sum = _mm512_mask_add_round_ps(sum, far, above, _mm512_set1_ps(kBias), kNearest);
     const __mmask16 none = _mm512_cmp_ps_mask(above, above, _CMP_UNORD_Q);
     return _mm512_mask_mov_epi32(_mm512_maskz_cvtps_epi32(seen, sum), none & seen,
@@ -110,12 +110,12 @@ class Weights {
   [[gnu::always_inline]] void pair(int n) {
     // What is not positive, or too far below to be converted, becomes 0 where halves are packed.
     const __m512i halves = _mm512_packus_epi32(bits(n, next_), bits(n, next_ + 1));
-    const __m512i both = _mm512_shuffle_epi8(
-        halves, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7,
-                                                     14, 15)));
+    const __m512i both =
+        _mm512_shuffle_epi8(halves, _mm512_broadcast_i32x4(_mm_setr_epi8(
+                                        0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)));
     // In odd bytes, and in the uppermost bit of even ones, `both` stays.
-    const __m512i mantissas = _mm512_mask2_permutex2var_epi8(low_mantissas_, both,
-                                                             0x5555555555555555, high_mantissas_);
+    const __m512i mantissas =
+        _mm512_mask2_permutex2var_epi8(low_mantissas_, both, 0x5555555555555555, high_mantissas_);
     const __m512i keep = _mm512_set1_epi16(0x80);
     __m512i weights = _mm512_ternarylogic_epi32(mantissas, keep, both, 0xF8);
     if constexpr (kWeighing == Weighing::kWild) {

@@ -33,7 +33,7 @@ void attention_amx(const AttentionBlock& block);
 
 // Whether there is AMX with int8, and the system lets this process use it: asks it to.
 bool amx_works();
-// Whether the processor has bf16 too, in AMX and in AVX-512.
+// Whether the processor has bf16 too, in AMX and in AVX-512, and AVX-512's VBMI.
 bool bf16_works();
 // Whether AMX, where there is one, multiplies bf16.
 bool amx_has_bf16();

@@ -16,8 +16,8 @@ constexpr int kSpins = 1000;
 // About 250 µs of waiting for the next loop, where there is a core for every thread: longer than it
 // takes to choose a token and print it. To be woken costs some 50 µs.
 constexpr int kIdleSpins = 8000;
-// Memory to fetch while waiting: what a core reads in a microsecond or two, and lines at a time.
-constexpr int kAheadLines = 512;
+// Memory to fetch while waiting: what a core reads in some three microseconds, and lines at a time.
+constexpr int kAheadLines = 1536;
 constexpr int kLinesAtOnce = 2;
 constexpr int kLine = 64;
 

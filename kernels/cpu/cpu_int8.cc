@@ -14,7 +14,7 @@ namespace {
 constexpr int kMostTaskRows = 512;
 constexpr int kRowBlock = 12;
 constexpr int64_t kTaskRowBytes = 1'300'000;
-constexpr int kFewestTaskWeights = 16'000;
+constexpr int kFewestTaskWeights = 24'000;
 // So much of a matrix of int4 is made int8 at a time: it stays in L2 with the rows.
 constexpr int64_t kExpandedWeights = 200'000;
 // Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.

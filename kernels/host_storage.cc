@@ -18,13 +18,13 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 
 }  // namespace
 
-HostStorage::HostStorage(int64_t bytes) : owned_(true) {
+HostStorage::HostStorage(int64_t bytes, bool cache) : owned_(true) {
   const int64_t alignment = bytes >= 2 * kHugePage ? kHugePage : kCacheLine;
   const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
   data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
   if (!data_ && rounded > 0) host::fail("out of memory: {} bytes could not be allocated", bytes);
   // A hint; where it is refused, pages are small.
-  if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);
+  if (alignment == kHugePage && !cache) madvise(data_, rounded, MADV_HUGEPAGE);
 }
 
 HostStorage::HostStorage(const std::byte* borrowed) : data_(const_cast<std::byte*>(borrowed)) {
@@ -49,9 +49,18 @@ std::byte* host_address(const Tensor& tensor) {
          tensor.offset * bytes_per_element(tensor.dtype);
 }
 
-Tensor host_tensor(int rows, int cols, DType dtype) {
+void prefer_huge_pages(const Tensor& tensor) {
+  const auto first = reinterpret_cast<uintptr_t>(host_address(tensor));
+  const uintptr_t end =
+      first + static_cast<uintptr_t>(tensor.rows * tensor.stride * bytes_per_element(tensor.dtype));
+  const uintptr_t whole = (first + kHugePage - 1) / kHugePage * kHugePage;
+  if (whole + kHugePage > end) return;
+  madvise(reinterpret_cast<void*>(whole), (end - whole) / kHugePage * kHugePage, MADV_HUGEPAGE);
+}
+
+Tensor host_tensor(int rows, int cols, DType dtype, bool cache) {
   const int64_t bytes = int64_t{rows} * cols * bytes_per_element(dtype);
-  return {std::make_shared<HostStorage>(bytes), dtype, rows, cols, cols, 0};
+  return {std::make_shared<HostStorage>(bytes, cache), dtype, rows, cols, cols, 0};
 }
 
 void write_host(std::span<const float> source, const Tensor& target) {
@@ -104,8 +113,9 @@ Tensor HostOps::load(const HostTensor& source) {
   return {std::make_shared<HostStorage>(source.data), source.dtype, rows, cols, cols, 0};
 }
 
-Tensor HostOps::tensor(int rows, int cols, DType dtype, Placement) {
-  return host_tensor(rows, cols, dtype);
+Tensor HostOps::tensor(int rows, int cols, DType dtype, Placement placement) {
+  return host_tensor(rows, cols, dtype,
+                     placement == Placement::kKeys || placement == Placement::kValues);
 }
 
 void HostOps::write(std::span<const float> source, const Tensor& target) {

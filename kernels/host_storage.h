@@ -11,8 +11,10 @@ namespace ocelli::kernels {
 
 class HostStorage : public Storage {
  public:
-  // Owns `bytes` of memory, aligned to a cache line; pages are touched only when they are used.
-  explicit HostStorage(int64_t bytes);
+  // Owns `bytes` of memory, aligned to a cache line; pages are touched only when they are used,
+  // those of a `cache` of keys or values one by one: of a head's run a conversation may fill the
+  // beginning only.
+  explicit HostStorage(int64_t bytes, bool cache = false);
   // Refers to memory that outlives it, which is never written (a mapped weight).
   explicit HostStorage(const std::byte* borrowed);
   ~HostStorage() override;
@@ -41,8 +43,11 @@ class QuantisedTable : public HostStorage {
 // The address of element (0, 0) of a tensor in host memory.
 std::byte* host_address(const Tensor& tensor);
 
+// A hint: of this memory all will be used.
+void prefer_huge_pages(const Tensor& tensor);
+
 // A new matrix in host memory, with undefined contents.
-Tensor host_tensor(int rows, int cols, DType dtype);
+Tensor host_tensor(int rows, int cols, DType dtype, bool cache = false);
 // Ops::write and Ops::read for tensors in host memory.
 void write_host(std::span<const float> source, const Tensor& target);
 void read_host(const Tensor& source, std::span<float> target);

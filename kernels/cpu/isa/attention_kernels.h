@@ -97,13 +97,28 @@ struct AttentionKernels {
 
   // --- Few queries ---
 
-  // The scores of kLanes keys, of which those after `last` count as the last one.
+  // Asks for kCount elements, which are wanted soon, into L2. Left alone, memory rests while what
+  // has come is computed with: the processor sees where keys lead only once they are read. A few
+  // lines at a time, as only a few can be on their way.
+  template <int kCount, typename T>
+  static void fetch(const T* row) {
+    constexpr int kToL2 = 2;
+    for (int b = 0; b < kCount * static_cast<int>(sizeof(T)); b += 64) {
+      __builtin_prefetch(reinterpret_cast<const char*>(row) + b, 0, kToL2);
+    }
+  }
+
+  // The scores of kLanes keys, of which those after `last` count as the last one. Meanwhile fetches
+  // as many bytes as the keys take, from `ahead` on.
   template <typename T>
-  static V dots(const float* q, const T* keys, int64_t stride, int last, int head_dim) {
+  static V dots(const float* q, const T* keys, int64_t stride, int last, int head_dim,
+                const T* ahead) {
+    constexpr int kFetched = kLanes * 8;
     V sums[8];
     for (V& sum : sums) sum = Vec::zero();
     int d = 0;
     for (; d + 8 <= head_dim; d += 8) {
+      fetch<kFetched>(ahead + d * kLanes);
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         sums[i] =
@@ -117,18 +132,33 @@ struct AttentionKernels {
                            Vec::load_keys(keys + d, stride, i, last, left), sums[i]);
       }
     }
+    if (d < stride) fetch<kFetched>(ahead + d * kLanes);
     return Vec::reduce_keys(sums);
   }
 
-  // out ← Σ_j weights[j] · values[j] for N vectors of columns, of the last of which `count` exist.
+  // Values of a block that are weighted, and what is fetched meanwhile, a row a row.
+  template <typename T>
+  struct Weighted {
+    const T* values;
+    int64_t stride;
+    int n;
+    const T* next;  // as many rows of the same stride; may be anywhere
+  };
+
+  // out ← Σ_j weights[j] · values[j] for N vectors of columns from d on, of the last of which
+  // `count` exist.
   template <int N, bool kPartial, typename T>
-  static void weigh(const float* weights, const T* values, int64_t stride, int n, int count,
-                    float* out) {
+  static void weigh(const float* weights, const Weighted<T>& w, int d, int count, float* out) {
+    const T* values = w.values + d;
+    const T* next = w.next + d;
+    const int64_t stride = w.stride;
+    const int n = w.n;
     V sums[2][N];
     for (int i = 0; i < N; ++i) sums[0][i] = sums[1][i] = Vec::zero();
     const auto take = [&](int j, V(&into)[N]) __attribute__((always_inline)) {
       const V weight = Vec::set1(weights[j]);
       const T* row = values + j * stride;
+      fetch<N * kLanes>(next + j * stride);
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
         const V v = kPartial && i == N - 1 ? Vec::load_partial(row + i * kLanes, count)
@@ -146,50 +176,38 @@ struct AttentionKernels {
   }
 
   template <int N, typename T>
-  static void weigh_strip(const float* weights, const T* values, int64_t stride, int n, int cols,
-                          float* out) {
+  static void weigh_strip(const float* weights, const Weighted<T>& w, int d, int cols, float* out) {
     const int count = cols - (N - 1) * kLanes;
     if (count >= kLanes) {
-      weigh<N, false>(weights, values, stride, n, count, out);
+      weigh<N, false>(weights, w, d, count, out + d);
     } else {
-      weigh<N, true>(weights, values, stride, n, count, out);
+      weigh<N, true>(weights, w, d, count, out + d);
     }
   }
 
   // Strips of up to 5 vectors, each with two chains of sums.
   template <typename T>
-  static void weighted_values(const float* weights, const T* values, int64_t stride, int n,
-                              int head_dim, float* out) {
+  static void weighted_values(const float* weights, const Weighted<T>& w, int head_dim,
+                              float* out) {
     constexpr int kStrip = kLanes == 16 ? 5 : 4;
     for (int d = 0; d < head_dim; d += kStrip * kLanes) {
       const int cols = least(head_dim - d, kStrip * kLanes);
       switch ((cols + kLanes - 1) / kLanes) {
         case 1:
-          weigh_strip<1>(weights, values + d, stride, n, cols, out + d);
+          weigh_strip<1>(weights, w, d, cols, out);
           break;
         case 2:
-          weigh_strip<2>(weights, values + d, stride, n, cols, out + d);
+          weigh_strip<2>(weights, w, d, cols, out);
           break;
         case 3:
-          weigh_strip<3>(weights, values + d, stride, n, cols, out + d);
+          weigh_strip<3>(weights, w, d, cols, out);
           break;
         case 4:
-          weigh_strip<4>(weights, values + d, stride, n, cols, out + d);
+          weigh_strip<4>(weights, w, d, cols, out);
           break;
         default:
-          weigh_strip<kStrip>(weights, values + d, stride, n, cols, out + d);
+          weigh_strip<kStrip>(weights, w, d, cols, out);
       }
-    }
-  }
-
-  // Brings kLanes rows of values, which are wanted next, into the cache: heads lie too far apart
-  // for the processor to see where this leads.
-  template <typename T>
-  static void fetch(const T* values, int64_t stride, int head_dim) {
-    const int bytes = head_dim * static_cast<int>(sizeof(T));
-    for (int i = 0; i < kLanes; ++i, values += stride) {
-      const char* row = reinterpret_cast<const char*>(values);
-      for (int b = 0; b < bytes; b += 64) __builtin_prefetch(row + b);
     }
   }
 
@@ -203,13 +221,7 @@ struct AttentionKernels {
     const T* keys = reinterpret_cast<const T*>(block.keys.data) + first * block.keys.stride;
     const T* values = reinterpret_cast<const T*>(block.values.data) + first * block.values.stride;
     alignas(64) float scores[kKeyBlock];
-    alignas(64) float key_scales[kKeyBlock];
-    alignas(64) float value_scales[kKeyBlock];
-    if constexpr (kScaled<T>) {
-      const int most = seen(block, block.rows - 1, first);
-      load_scales(block.keys, block.head_dim, first, most, key_scales);
-      load_scales(block.values, block.head_dim, first, most, value_scales);
-    }
+    alignas(64) float scales[kKeyBlock];
     for (int row = 0; row < block.rows; ++row) {
       const int n = seen(block, row, first);
       if (n <= 0) continue;
@@ -217,20 +229,31 @@ struct AttentionKernels {
       int j = 0;
       for (; j + kLanes <= n; j += kLanes) {
         const T* some = keys + j * block.keys.stride;
-        if (row == 0) fetch(values + j * block.values.stride, block.values.stride, block.head_dim);
-        Vec::store(scores + j, dots(q, some, block.keys.stride, kLanes - 1, block.head_dim));
+        Vec::store(scores + j, dots(q, some, block.keys.stride, kLanes - 1, block.head_dim,
+                                    values + j * block.values.stride));
       }
       if (j < n) {
         const T* some = keys + j * block.keys.stride;
-        Vec::store(scores + j, dots(q, some, block.keys.stride, n - j - 1, block.head_dim));
+        Vec::store(scores + j, dots(q, some, block.keys.stride, n - j - 1, block.head_dim,
+                                    values + j * block.values.stride));
       }
       float* part = part_of(block, index, row);
-      if constexpr (kScaled<T>) multiply(scores, key_scales, n);
+      if constexpr (kScaled<T>) {
+        load_scales(block.keys, block.head_dim, first, n, scales);
+        multiply(scores, scales, n);
+      }
       const Peak peak = softmax_numerators(scores, n, block.scale);
-      if constexpr (kScaled<T>) multiply(scores, value_scales, n);
+      if constexpr (kScaled<T>) {
+        load_scales(block.values, block.head_dim, first, n, scales);
+        multiply(scores, scales, n);
+      }
       part[0] = peak.largest;
       part[1] = peak.sum;
-      weighted_values(scores, values, block.values.stride, n, block.head_dim, part + kPartHeader);
+      // Where there are none, nothing new.
+      const bool more = row == 0 && seen(block, block.rows - 1, first + kKeyBlock) > 0;
+      const T* next = more ? keys + kKeyBlock * block.keys.stride : values;
+      weighted_values(scores, Weighted<T>{values, block.values.stride, n, next}, block.head_dim,
+                      part + kPartHeader);
     }
   }
 

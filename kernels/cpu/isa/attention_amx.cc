@@ -179,8 +179,6 @@ class ReducedAttention {
     item.keys = (least(end - first, kBlockKeys) + kStepKeys - 1) / kStepKeys * kStepKeys;
     for (int t = 0; t < item.tiles; ++t) {
       Block& block = item.blocks[t];
-      block.scores = memory_.scores + t * kScoreRing * 16;
-      block.weights = reinterpret_cast<__m512i*>(memory_.weights) + t * kBlockKeys / 2;
       block.visible = visible_keys(item.row + t * 16, first);
       if (first > 0) block.reference = _mm512_load_ps(memory_.reference + item.row + t * 16);
     }
@@ -263,13 +261,14 @@ class ReducedAttention {
   }
   template <int N>
   void score_tiles(const Products& products, Block* blocks, Weighing weighing) const {
+    const ScoresAndWeights memory = {memory_.scores, reinterpret_cast<__m512i*>(memory_.weights)};
     switch (weighing) {
       case Weighing::kPlain:
-        return score_block<N, Weighing::kPlain>(products, blocks, factor_);
+        return score_block<N, Weighing::kPlain>(products, blocks, memory, factor_);
       case Weighing::kMasked:
-        return score_block<N, Weighing::kMasked>(products, blocks, factor_);
+        return score_block<N, Weighing::kMasked>(products, blocks, memory, factor_);
       case Weighing::kWild:
-        return score_block<N, Weighing::kWild>(products, blocks, factor_);
+        return score_block<N, Weighing::kWild>(products, blocks, memory, factor_);
     }
   }
 

@@ -102,16 +102,20 @@ template <int N, typename Between>
 // Scores of a block of keys with N tiles of queries, and their weights, which follow some units
 // behind.
 template <int N, Weighing kWeighing>
-void score_block(const Products& p, Block* blocks, float factor) {
+void score_block(const Products& p, Block* blocks, const ScoresAndWeights& memory, float factor) {
   constexpr int kBehind = 2;
-  Weights<N, kWeighing> weights(blocks, factor);
-  int share = 0;
-  multiply<N>(
-      p, [&](int unit, int line) __attribute__((always_inline)) {
-        share = line == 0 ? 16 : share + 16;
-        weights.until((unit - kBehind) * 16 + share / p.lines / 2 * 2);
-      });
-  weights.until(p.units * 16);
+  constexpr int kPairs = 8;  // of keys, in a unit
+  Weights<N, kWeighing> weights(blocks, memory, factor);
+  const int each = (kPairs + p.lines - 1) / p.lines;
+  int left = 0;
+  multiply<N>(p, [&](int unit, int line) __attribute__((always_inline)) {
+    if (unit < kBehind) return;
+    if (line == 0) left = kPairs;
+    const int some = least(each, left);
+    weights.some(some);
+    left -= some;
+  });
+  weights.some(p.units * kPairs - weights.done());
   weights.finish();
 }
 

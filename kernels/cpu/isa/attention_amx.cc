@@ -95,6 +95,13 @@ class ReducedAttention {
     return b_.first_visible + least(row, b_.rows - 1) * b_.visible_step;
   }
 
+  // Where the queries from `row` on, sixteen, have their sums: in one place where they are finished
+  // before those of the next are begun.
+  float* sums_of(int row) const {
+    const bool passing = visible(b_.rows - 1) <= kReducedKeys;
+    return memory_.sums + int64_t{passing ? row % kQueries : row} * width_ * 16;
+  }
+
   template <typename T>
   void all() {
     const int end = visible(b_.rows - 1);
@@ -219,7 +226,7 @@ class ReducedAttention {
       if (item.first == 0) continue;
       const __m512 less = (old - block.reference) * _mm512_set1_ps(1.0F / kParts);
       const __m512 keep = _mm512_mask_mov_ps(_mm512_set1_ps(1), grown, power_of_two(less));
-      float* sums = memory_.sums + int64_t{row} * width_ * 16;
+      float* sums = sums_of(row);
       for (int d = 0; d < width_ * 16; ++d) {
         _mm512_store_ps(sums + d * 16, _mm512_load_ps(sums + d * 16) * keep);
       }
@@ -281,7 +288,7 @@ class ReducedAttention {
                                .a_line = step,
                                .b = memory_.weights,
                                .b_next = kBlockKeys / kStepKeys * kTileBytes,
-                               .sums = memory_.sums + int64_t{item.row} * width_ * 16,
+                               .sums = sums_of(item.row),
                                .sums_next = int64_t{width_} * 256,
                                .ring = kAny,
                                .units = width_,
@@ -325,7 +332,7 @@ class ReducedAttention {
         const __m512 v = _mm512_set1_ps(value[d % 16]);
         const __m512i bits = magnitude(pairs_of(v, v));
         if (_mm512_cmplt_epi16_mask(bits, _mm512_set1_epi16(kInfinity16)) != 0) continue;
-        float* sum = memory_.sums + (int64_t{row} * width_ + d) * 16;
+        float* sum = sums_of(row) + d * 16;
         const __m512 old = _mm512_load_ps(sum);
         _mm512_store_ps(sum, _mm512_mask3_fmadd_ps(weight, v, old, sees));
       }
@@ -333,7 +340,7 @@ class ReducedAttention {
   }
 
   void finish(int row) {
-    float* sums = memory_.sums + int64_t{row} * width_ * 16;
+    float* sums = sums_of(row);
     const __m512 share = _mm512_set1_ps(1) / _mm512_load_ps(sums + b_.head_dim * 16);
     const int count = least(b_.rows - row, 16);
     for (int d = 0; d < b_.head_dim; ++d) {

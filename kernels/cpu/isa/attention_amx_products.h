@@ -108,13 +108,14 @@ void score_block(const Products& p, Block* blocks, const ScoresAndWeights& memor
   Weights<N, kWeighing> weights(blocks, memory, factor);
   const int each = (kPairs + p.lines - 1) / p.lines;
   int left = 0;
-  multiply<N>(p, [&](int unit, int line) __attribute__((always_inline)) {
-    if (unit < kBehind) return;
-    if (line == 0) left = kPairs;
-    const int some = least(each, left);
-    weights.some(some);
-    left -= some;
-  });
+  multiply<N>(
+      p, [&](int unit, int line) __attribute__((always_inline)) {
+        if (unit < kBehind) return;
+        if (line == 0) left = kPairs;
+        const int some = least(each, left);
+        weights.some(some);
+        left -= some;
+      });
   weights.some(p.units * kPairs - weights.done());
   weights.finish();
 }

@@ -57,8 +57,8 @@ struct ScoresAndWeights {
   __m512i* weights;     // [N][kBlockKeys / 2][16 pairs]
 };
 
-// The weights 2^((score · factor − reference) / kParts) of N blocks, and their largest scores, a few
-// pairs of keys at a time.
+// The weights 2^((score · factor − reference) / kParts) of N blocks, and their largest scores, a
+// few pairs of keys at a time.
 template <int N, Weighing kWeighing>
 class Weights {
  public:
@@ -84,7 +84,9 @@ class Weights {
       ++weights_;
     }
   }
-  int done() const { return static_cast<int>(next_) / (2 * kLineBytes); }
+  int done() const {
+    return static_cast<int>(next_) / (2 * kLineBytes);
+  }
   [[gnu::always_inline]] void finish() {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) blocks_[n].largest = largest_[n];
@@ -106,8 +108,8 @@ class Weights {
     // Rounded before it is subtracted: the largest score leaves 0.
     const __m512 scaled = _mm512_mul_round_ps(score, factor_, kNearest);
     const __m512 above = _mm512_sub_round_ps(scaled, blocks_[n].reference, kNearest);
-    const __mmask16 far = _mm512_cmp_ps_mask(_mm512_abs_ps(blocks_[n].reference),
-                                             _mm512_set1_ps(kFar), _CMP_NLT_UQ);
+    const __mmask16 far =
+        _mm512_cmp_ps_mask(_mm512_abs_ps(blocks_[n].reference), _mm512_set1_ps(kFar), _CMP_NLT_UQ);
     sum = _mm512_mask_add_round_ps(sum, far, above, _mm512_set1_ps(kBias), kNearest);
     const __mmask16 none = _mm512_cmp_ps_mask(above, above, _CMP_UNORD_Q);
     return _mm512_mask_mov_epi32(_mm512_maskz_cvtps_epi32(seen, sum), none & seen,

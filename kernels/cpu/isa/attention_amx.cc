@@ -164,6 +164,8 @@ class ReducedAttention {
                    memory_.staging, memory_.queries + int64_t{t} * lines_ * kTileBytes);
     }
     item.wild_queries = seen.reach(kTame16);
+    out_ahead_ = rows_of(b_.out, row);
+    queries_ahead_ = rows_of(b_.q, row + kQueries);
     const int seen_end = least(end, visible(row + kQueries - 1));
     for (int first = start; first < seen_end; first += kBlockKeys) {
       set_block(item, first, start, seen_end);
@@ -177,6 +179,13 @@ class ReducedAttention {
     }
     if (visible(row + kQueries - 1) > end) return;
     for (int t = 0; t < item.tiles; ++t) finish(row + t * 16);
+  }
+
+  // Those of the queries from `first` on that are computed together.
+  RowsAhead rows_of(const Rows& rows, int first) const {
+    constexpr int kSize = sizeof(float);
+    return {reinterpret_cast<const std::byte*>(rows.f32(first)), rows.stride * kSize,
+            b_.head_dim * kSize, least(b_.rows - first, kQueries)};
   }
 
   // The keys from `first` on of those before `end`.
@@ -294,11 +303,14 @@ class ReducedAttention {
                                .units = width_,
                                .lines = item.keys / kStepKeys,
                                .add = item.first != 0};
-    const auto nothing = [](int, int) {};
+    const auto fetch = [&](int, int) __attribute__((always_inline)) {
+      out_ahead_.fetch<true>();
+      queries_ahead_.fetch<false>();
+    };
     if (item.tiles == 2) {
-      multiply<2>(products, nothing);
+      multiply<2>(products, fetch);
     } else {
-      multiply<1>(products, nothing);
+      multiply<1>(products, fetch);
     }
   }
 
@@ -366,6 +378,9 @@ class ReducedAttention {
   // Of each block of packed keys: values that are not finite, and keys that may make scores so.
   bool spoilt_[kReducedKeys / kBlockKeys];
   bool wild_[kReducedKeys / kBlockKeys];
+  // Of the queries in hand, and of the next ones.
+  RowsAhead out_ahead_;
+  RowsAhead queries_ahead_;
 };
 
 }  // namespace

@@ -99,6 +99,34 @@ template <int N, typename Between>
   asm volatile("" ::: "memory");
 }
 
+// Rows that will be wanted later, brought near a row at a time: a head's rows lie pages apart,
+// where the processor does not see what comes next.
+struct RowsAhead {
+  const std::byte* next = nullptr;
+  int64_t stride = 0;  // bytes
+  int bytes = 0;       // of a row
+  int left = 0;
+
+  template <bool kToWrite>
+  [[gnu::always_inline]] void fetch() {
+    if (left <= 0) return;
+    for (int at = 0; at < bytes; at += kLineBytes) fetch_line<kToWrite>(next + at);
+    fetch_line<kToWrite>(next + bytes - 1);
+    next += stride;
+    --left;
+  }
+
+ private:
+  template <bool kToWrite>
+  [[gnu::always_inline]] static void fetch_line(const std::byte* line) {
+    if (kToWrite) {
+      __builtin_prefetch(line, 1);
+    } else {
+      _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+    }
+  }
+};
+
 // Scores of a block of keys with N tiles of queries, and their weights, which follow some units
 // behind.
 template <int N, Weighing kWeighing>

@@ -90,9 +90,8 @@ struct Operands {
 // Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights.
 template <int M, int N>
 void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
-  constexpr int kStride = kBlockOutputs * sizeof(float);
-  auto* all = reinterpret_cast<std::byte*>(&sums);
-  begin_sums<M, N>(all, kStride, first);
+  const TileSums all = {reinterpret_cast<std::byte*>(&sums), kBlockOutputs * sizeof(float)};
+  begin_sums<M, N>(all, first);
   const auto step = [&](const std::byte* x, const std::byte* weights, int64_t panel_bytes)
       __attribute__((always_inline)) {
     _tile_loadd(6, weights, 64);
@@ -116,7 +115,7 @@ void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
   }
   if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
   behind.some(behind.left());
-  end_sums<M, N>(all, kStride);
+  end_sums<M, N>(all);
 }
 
 class Product {

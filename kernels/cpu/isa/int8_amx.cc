@@ -13,7 +13,7 @@ namespace ocelli::kernels::cpu {
 namespace {
 
 // L1 holds the weights of a pair of panels for so many tiles of inputs beside the rows that pass.
-constexpr int kInnerTiles = 10;
+constexpr int kInnerTiles = 9;
 // So many blocks of rows are worth splitting the inputs for: the weights are read again by each.
 constexpr int kBlocksToSplit = 4;
 // What of the rows stays in L2 while weights pass, in bytes.
@@ -37,19 +37,27 @@ int parts(int n, int most) {
 //
 // All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; of those as
 // many inputs as fit L1 together; and with these all rows, 32 at a time.
+template <Epilogue kEpilogue>
 class WholeRows {
  public:
-  explicit WholeRows(const Int8Block& block) : block_(block) {}
+  explicit WholeRows(const Int8Block& block) : block_(block), meanwhile_(block) {}
 
   void run() {
     const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
     const int fitting = least(all_tiles(), static_cast<int>(kRowBytes / line_bytes) + 1);
     const int count = parts(all_tiles(), fitting);
+    pairs_kept_ = count == 1 ? 2 : parts(panels(), 2);
     for (int i = 0; i < count; ++i) {
       const Range inputs = part_of(all_tiles(), count, i);
-      for (int panel = 0; panel < panels(); panel += 2) multiply_panels(panel, inputs);
+      for (int panel = 0; panel < panels(); panel += 2) {
+        multiply_panels(panel, inputs);
+        if (i < count - 1) continue;
+        const int steps = row_blocks() * (inputs.end - inputs.begin);
+        meanwhile_.finish_behind(Finisher(block_, panel), &sums(panel, 0), steps);
+      }
     }
-    finish();
+    meanwhile_.finish_all();
+    _mm_sfence();  // after stores past the caches
   }
 
  private:
@@ -71,6 +79,7 @@ class WholeRows {
         one(panel, row, {inputs.begin + part.begin, inputs.begin + part.end});
       }
     }
+    bring_back();
   }
 
   // What comes after these panels is fetched meanwhile.
@@ -79,10 +88,11 @@ class WholeRows {
     if (panel + 2 >= panels()) next = inputs.end == all_tiles() ? block_.next : block_.values;
     if (!next) return;
     next += int64_t{inputs.begin} * kTileBytes;
-    ahead_.next = next;
-    ahead_.end = next + int64_t{inputs.end - inputs.begin} * kTileBytes;
-    ahead_.panel_bytes = panel_bytes();
-    ahead_.lines = parts(kTileSteps, row_blocks());
+    Prefetch& ahead = meanwhile_.ahead;
+    ahead.next = next;
+    ahead.end = next + int64_t{inputs.end - inputs.begin} * kTileBytes;
+    ahead.panel_bytes = panel_bytes();
+    ahead.lines = parts(kTileSteps, row_blocks());
   }
 
   // Where a panel does not end on a whole tile, what follows it is not its own, nor perhaps there.
@@ -93,10 +103,13 @@ class WholeRows {
       const uint8_t* end = block_.values + (int64_t{panel} + n + 1) * panel_bytes();
       std::memcpy(tail_ + n * kTileBytes, end - tail_steps() * 64, tail_steps() * 64);
     }
+    // The compiler does not know that tiles are loaded from memory.
+    asm volatile("" ::: "memory");
   }
 
   Sums& sums(int panel, int row) {
-    return reinterpret_cast<Sums*>(block_.scratch)[panel / 2 * row_blocks() + row / kBlockRows];
+    const int pair = panel / 2 % pairs_kept_;
+    return reinterpret_cast<Sums*>(block_.scratch)[pair * row_blocks() + row / kBlockRows];
   }
 
   void one(int panel, int row, Range inputs) {
@@ -109,52 +122,56 @@ class WholeRows {
                                inputs.end - inputs.begin - (tail ? 1 : 0),
                                tail ? tail_ : nullptr};
     const bool first = inputs.begin == 0;
-    Sums& to = sums(panel, row);
+    Sums* to = &sums(panel, row);
     const int rows = least(block_.rows - row, kBlockRows);
     const bool two = panel + 1 < panels();
     if (rows > kTileRows && two) {
-      multiply<2, 2>(operands, first, ahead_, to);
-    } else if (rows > kTileRows) {
-      multiply<2, 1>(operands, first, ahead_, to);
+      multiply<2, 2>(operands, before_, to, first, meanwhile_);
+      before_ = to;
+      return;
+    }
+    bring_back();
+    if (rows > kTileRows) {
+      multiply<2, 1>(operands, nullptr, to, first, meanwhile_);
+      end_sums<2, 1>(in_memory(to));
     } else if (two) {
-      multiply<1, 2>(operands, first, ahead_, to);
+      multiply<1, 2>(operands, nullptr, to, first, meanwhile_);
+      end_sums<1, 2>(in_memory(to));
     } else {
-      multiply<1, 1>(operands, first, ahead_, to);
+      multiply<1, 1>(operands, nullptr, to, first, meanwhile_);
+      end_sums<1, 1>(in_memory(to));
     }
   }
 
-  void finish() {
-    switch (block_.epilogue) {
-      case Epilogue::kStore:
-        return finish_rows<Epilogue::kStore>();
-      case Epilogue::kAccumulate:
-        return finish_rows<Epilogue::kAccumulate>();
-      case Epilogue::kMultiply:
-        return finish_rows<Epilogue::kMultiply>();
-      case Epilogue::kGeluTanh:
-        return finish_rows<Epilogue::kGeluTanh>();
-      case Epilogue::kGeluErf:
-        return finish_rows<Epilogue::kGeluErf>();
-      case Epilogue::kSilu:
-        return finish_rows<Epilogue::kSilu>();
-    }
-  }
-
-  // Row by row, so that the output is written in long runs.
-  template <Epilogue kEpilogue>
-  void finish_rows() {
-    for (int panel = 0; panel < panels(); panel += 2) {
-      const Finisher finisher(block_, panel);
-      for (int row = 0; row < block_.rows; ++row) {
-        finisher.finish<kEpilogue>(sums(panel, row).at[row % kBlockRows], row);
-      }
-    }
+  // The sums that are still in the tiles.
+  void bring_back() {
+    if (before_) end_sums<2, 2>(in_memory(before_));
+    before_ = nullptr;
   }
 
   const Int8Block& block_;
-  Prefetch ahead_;
+  Meanwhile<kEpilogue> meanwhile_;
+  int pairs_kept_ = 2;
+  Sums* before_ = nullptr;  // those of the block before, which are still in the tiles
   alignas(64) uint8_t tail_[2 * kTileBytes] = {};
 };
+
+void whole_rows(const Int8Block& block) {
+  switch (block.epilogue) {
+    case Epilogue::kStore:
+      return WholeRows<Epilogue::kStore>(block).run();
+    case Epilogue::kAccumulate:
+      return WholeRows<Epilogue::kAccumulate>(block).run();
+    case Epilogue::kMultiply:
+      return WholeRows<Epilogue::kMultiply>(block).run();
+    case Epilogue::kGeluTanh:
+      return WholeRows<Epilogue::kGeluTanh>(block).run();
+    case Epilogue::kGeluErf:
+      return WholeRows<Epilogue::kGeluErf>(block).run();
+    case Epilogue::kSilu:
+      return WholeRows<Epilogue::kSilu>(block).run();
+  }
+}
 
 // The product of a block in groups, whose sums are floats from group to group.
 class Groups {
@@ -190,9 +207,11 @@ class Groups {
                                  tiles,
                                  nullptr};
       if (rows > kTileRows) {
-        multiply<2, N>(operands, true, none_, sums_);
+        multiply<2, N>(operands, nullptr, &sums_, true, none_);
+        end_sums<2, N>(in_memory(&sums_));
       } else {
-        multiply<1, N>(operands, true, none_, sums_);
+        multiply<1, N>(operands, nullptr, &sums_, true, none_);
+        end_sums<1, N>(in_memory(&sums_));
       }
       add_group<N>(x, rows, block_.scales + int64_t{panel} * x.groups * kPanel, g);
     }
@@ -232,7 +251,7 @@ void linear_int8_amx(const Int8Block& block) {
   if (!block.x.tiles) return linear_int8_avx512(block);
   configure_tiles();
   if (block.x.groups == 1) {
-    WholeRows(block).run();
+    whole_rows(block);
   } else {
     Groups(block).run();
   }

@@ -61,12 +61,16 @@ struct Prefetch {
   }
 };
 
+// An output of more bytes is not in L2 when it is read. It is written past the caches: lines that
+// are not brought into L2 first cost half, and what the products want stays there.
+constexpr int64_t kMostKeptBytes = 4'000'000;
+
 // What is done with the sums of 32 rows and 32 outputs of a block, by the arithmetic of
 // Ops::linear.
 class Finisher {
  public:
   // For the outputs of panel `panel` and, where it exists, the next one.
-  Finisher(const Int8Block& block, int panel) : block_(block), first_(panel * kPanel) {
+  Finisher(const Int8Block& block, int panel) : block_(&block), first_(panel * kPanel) {
     const int count = least(block.outputs - first_, kBlockOutputs);
     panels_ = count > kPanel ? 2 : 1;
     last_ = _cvtu32_mask16((1U << (count - (panels_ - 1) * kPanel)) - 1);
@@ -76,65 +80,130 @@ class Finisher {
       const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
       if (block.bias) biases_[n] = _mm512_maskz_loadu_ps(mask, block.bias + first_ + n * kPanel);
     }
+    const bool whole_lines = last_ == 0xFFFF && block.out.stride % kPanel == 0 &&
+                             reinterpret_cast<uintptr_t>(block.out.f32(0) + first_) % 64 == 0;
+    const int64_t bytes = block.rows * block.out.stride * int64_t{sizeof(float)};
+    streams_ = whole_lines && bytes > kMostKeptBytes;
   }
 
   // Row `row` of the block from its sums.
   template <Epilogue kEpilogue>
   [[gnu::always_inline]] inline void finish(const int32_t* sums, int row) const {
-    const __m512i correction = _mm512_set1_epi32(block_.x.corrections[row]);
-    const __m512 scale = _mm512_set1_ps(block_.x.scales[row]);
-    float* out = block_.out.f32(row) + first_;
+    constexpr bool kReads = kEpilogue == Epilogue::kAccumulate || kEpilogue == Epilogue::kMultiply;
+    const __m512i correction = _mm512_set1_epi32(block_->x.corrections[row]);
+    const __m512 scale = _mm512_set1_ps(block_->x.scales[row]);
+    float* out = block_->out.f32(row) + first_;
     for (int n = 0; n < panels_; ++n, out += kPanel) {
       const __m512i products = _mm512_add_epi32(_mm512_load_si512(sums + n * kPanel), correction);
       __m512 y = _mm512_cvtepi32_ps(products) * scales_[n] * scale;
       y = _mm512_setzero_ps() + y;
-      if (block_.bias) y = y + biases_[n];
+      if (block_->bias) y = y + biases_[n];
       const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
-      constexpr bool kReads =
-          kEpilogue == Epilogue::kAccumulate || kEpilogue == Epilogue::kMultiply;
       const __m512 old = kReads ? _mm512_maskz_loadu_ps(mask, out) : _mm512_setzero_ps();
-      _mm512_mask_storeu_ps(out, mask, Finish::activate(kEpilogue, y, old));
+      y = Finish::activate(kEpilogue, y, old);
+      if (!kReads && streams_) {
+        _mm512_stream_ps(out, y);
+      } else {
+        _mm512_mask_storeu_ps(out, mask, y);
+      }
     }
   }
 
  private:
-  const Int8Block& block_;
+  const Int8Block* block_;
   __m512 scales_[2] = {};
   __m512 biases_[2] = {};
   int first_;
   int panels_;
   __mmask16 last_;
+  bool streams_;
 };
 
-// sums = x · weights, or += where they are not the first. Some of `ahead` is fetched at each step.
+// What is done between the steps of the multiplications of two panels: the two before are finished,
+// and those that come next are fetched.
+template <Epilogue kEpilogue>
+class Meanwhile {
+ public:
+  explicit Meanwhile(const Int8Block& block)
+      : finisher_(block, 0), rows_(block.rows), next_(block.rows) {}
+
+  Prefetch ahead;
+
+  // These sums of all rows are to be finished in so many steps. Those before are finished at once.
+  void finish_behind(const Finisher& finisher, const Sums* sums, int steps) {
+    finish_all();
+    finisher_ = finisher;
+    sums_ = sums;
+    next_ = 0;
+    at_a_step_ = (rows_ + steps - 1) / steps;
+  }
+
+  void finish_all() { finish_to(rows_); }
+
+  [[gnu::always_inline]] inline void some() {
+    ahead.some();
+    finish_to(least(next_ + at_a_step_, rows_));
+  }
+
+ private:
+  [[gnu::always_inline]] inline void finish_to(int end) {
+    for (; next_ < end; ++next_) {
+      finisher_.template finish<kEpilogue>(sums_[next_ / kBlockRows].at[next_ % kBlockRows], next_);
+    }
+  }
+
+  Finisher finisher_;
+  int rows_;
+  const Sums* sums_ = nullptr;
+  int next_;
+  int at_a_step_ = 0;
+};
+
+inline TileSums in_memory(Sums* sums) {
+  return {reinterpret_cast<std::byte*>(sums), kBlockOutputs * sizeof(int32_t)};
+}
+
+// Begins the sums x · weights of M by N tiles, or adds to them where they are not the first. They
+// stay in their tiles: end_sums() or the next multiplication of as many tiles, for which these are
+// the sums `before`, bring them to memory; the latter without a pause. At each step some of the
+// `work` is done that waits meanwhile.
 //
 // Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights.
-template <int M, int N>
-void multiply(const Operands& o, bool first, Prefetch& ahead, Sums& sums) {
-  constexpr int kStride = kBlockOutputs * sizeof(int32_t);
-  auto* all = reinterpret_cast<std::byte*>(&sums);
-  begin_sums<M, N>(all, kStride, first);
-  const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes)
-      __attribute__((always_inline)) {
-    _tile_loadd(6, weights, 64);
-    _tile_loadd(4, x, 64);
+template <int M, int N, typename Work>
+void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& work) {
+  const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes,
+                        const auto& begin) __attribute__((always_inline)) {
+    load_tile<4>(x, 64);
+    load_tile<6>(weights, 64);
+    if (M > 1) load_tile<5>(x + o.x_bytes, 64);
+    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
+    begin.template operator()<0>();
     _tile_dpbsud(0, 4, 6);
-    if (N > 1) {
-      _tile_loadd(7, weights + panel_bytes, 64);
-      _tile_dpbsud(1, 4, 7);
-    }
     if (M > 1) {
-      _tile_loadd(5, x + o.x_bytes, 64);
+      begin.template operator()<2>();
       _tile_dpbsud(2, 5, 6);
     }
-    if (M > 1 && N > 1) _tile_dpbsud(3, 5, 7);
+    if (N > 1) {
+      begin.template operator()<1>();
+      _tile_dpbsud(1, 4, 7);
+    }
+    if (M > 1 && N > 1) {
+      begin.template operator()<3>();
+      _tile_dpbsud(3, 5, 7);
+    }
   };
-  for (int t = 0; t < o.tiles; ++t) {
-    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes);
-    ahead.some();
+  const auto begin = [&]<int T>() __attribute__((always_inline)) {
+    begin_sum<T>(in_memory(before), in_memory(sums), first);
+  };
+  const auto go_on = []<int>() {};
+  if (o.tiles == 0) return step(o.x, o.tail, kTileBytes, begin);
+  step(o.x, o.weights, o.panel_bytes, begin);
+  work.some();
+  for (int t = 1; t < o.tiles; ++t) {
+    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on);
+    work.some();
   }
-  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes);
-  end_sums<M, N>(all, kStride);
+  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes, go_on);
 }
 
 }  // namespace

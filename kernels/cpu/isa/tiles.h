@@ -27,32 +27,65 @@ void configure_tiles() {
   _tile_loadconfig(&kConfig);
 }
 
-// Tiles 0 to 3 for sums of M by N tiles, tile 2m + n for rows 16m and columns 16n: zeros where
-// these are the `first`, else from `sums`, of `stride` bytes a row of 4-byte values.
-template <int M, int N>
-[[gnu::always_inline]] inline void begin_sums(const std::byte* sums, int stride, bool first) {
-  if (first) {
-    _tile_zero(0);
-    if (N > 1) _tile_zero(1);
-    if (M > 1) _tile_zero(2);
-    if (M > 1 && N > 1) _tile_zero(3);
-  } else {
-    _tile_loadd(0, sums, stride);
-    if (N > 1) _tile_loadd(1, sums + 64, stride);
-    if (M > 1) _tile_loadd(2, sums + 16 * stride, stride);
-    if (M > 1 && N > 1) _tile_loadd(3, sums + 16 * stride + 64, stride);
+// Tile T in instructions; the compiler's own functions want its number as a literal.
+template <int T>
+[[gnu::always_inline]] inline void zero_tile() {
+  asm volatile("tilezero %%tmm%c0" : : "i"(T));
+}
+template <int T>
+[[gnu::always_inline]] inline void load_tile(const void* from, int64_t stride) {
+  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(from), "r"(stride));
+}
+template <int T>
+[[gnu::always_inline]] inline void store_tile(void* to, int64_t stride) {
+  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(T), "r"(to), "r"(stride) : "memory");
+}
+
+// Sums of products of 32 rows and 32 columns in memory, 4 bytes each, and how they are taken into
+// tiles 0 to 3: tile 2m + n has rows 16m and columns 16n of them.
+struct TileSums {
+  std::byte* data = nullptr;
+  int64_t stride = 0;  // bytes of a row
+
+  template <int T>
+  [[gnu::always_inline]] std::byte* part() const {
+    return data + T / 2 * 16 * stride + T % 2 * 64;
   }
+  template <int T>
+  [[gnu::always_inline]] void store() const {
+    store_tile<T>(part<T>(), stride);
+  }
+};
+
+// Begins tile T of sums: with zeros where they are the `first`, else with what is there. What the
+// tile holds of the sums `before`, if any, goes there first.
+template <int T>
+[[gnu::always_inline]] inline void begin_sum(const TileSums& before, const TileSums& sums,
+                                             bool first) {
+  if (before.data) before.store<T>();
+  if (first) {
+    zero_tile<T>();
+  } else {
+    load_tile<T>(sums.part<T>(), sums.stride);
+  }
+}
+
+// Tiles of M by N.
+template <int M, int N>
+[[gnu::always_inline]] inline void begin_sums(const TileSums& sums, bool first) {
+  begin_sum<0>({}, sums, first);
+  if (N > 1) begin_sum<1>({}, sums, first);
+  if (M > 1) begin_sum<2>({}, sums, first);
+  if (M > 1 && N > 1) begin_sum<3>({}, sums, first);
 }
 
 // And back.
 template <int M, int N>
-[[gnu::always_inline]] inline void end_sums(std::byte* sums, int stride) {
-  _tile_stored(0, sums, stride);
-  if (N > 1) _tile_stored(1, sums + 64, stride);
-  if (M > 1) _tile_stored(2, sums + 16 * stride, stride);
-  if (M > 1 && N > 1) _tile_stored(3, sums + 16 * stride + 64, stride);
-  // The compiler does not know that these stores write to sums.
-  asm volatile("" ::: "memory");
+[[gnu::always_inline]] inline void end_sums(const TileSums& sums) {
+  sums.store<0>();
+  if (N > 1) sums.store<1>();
+  if (M > 1) sums.store<2>();
+  if (M > 1 && N > 1) sums.store<3>();
 }
 
 }  // namespace

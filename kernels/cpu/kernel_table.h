@@ -115,6 +115,8 @@ struct Int8Block {
   std::byte* scratch = nullptr;   // of a block in tiles: tiled_scratch(), on a cache line
   const uint8_t* next = nullptr;  // values that this thread may want next, as many as here
   int factor_lines = 0;           // of int4: lines of nibbles that share factors
+  // The output is too large to be in a cache when it is read: it may be written past them.
+  bool past_caches = false;
 };
 
 struct Int4Functions {

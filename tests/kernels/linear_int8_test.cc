@@ -165,26 +165,29 @@ TEST_P(LinearInt8Ops, EqualsTheReferenceOverManyTasks) {
 // Whole lines of outputs that are larger than caches may be written past them.
 TEST_P(LinearInt8Ops, EqualsTheReferenceInALargeOutputOfWholeLines) {
   constexpr int kLine = 16;
+  constexpr int kRows = 1040;
+  constexpr int kOutputs = 4000;
   Random random(15);
-  const Case c = random_case(random, 280, 64, 64, {4000});
+  const Case c = random_case(random, kRows, 16, 16, {kOutputs});
   Case expected = c;
   expected.biases.clear();
   const StoredInt8 matrix(c.weights[0], false);
   LinearSource source;
   source.weights.push_back(matrix.tensor());
   const Linear linear = ops->load_linear(source);
-  const Tensor whole = ops->tensor(280, 4000 + 2 * kLine, DType::kF32, Placement::kActivation);
+  const Tensor whole =
+      ops->tensor(kRows, kOutputs + 2 * kLine, DType::kF32, Placement::kActivation);
   ops->write(Matrix(whole.rows, whole.cols, kNan).values, whole);
   const Guarded x(*ops, c.x);
-  ops->linear(x.view, linear, whole.column_range(kLine, 4000), Epilogue::kStore);
+  ops->linear(x.view, linear, whole.column_range(kLine, kOutputs), Epilogue::kStore);
   Matrix found(whole.rows, whole.cols);
   ops->read(whole, found.values);
-  Matrix inside(280, 4000);
+  Matrix inside(kRows, kOutputs);
   for (int r = 0; r < whole.rows; ++r) {
     for (int i = 0; i < kLine; ++i) {
       EXPECT_TRUE(std::isnan(found.at(r, i)) && std::isnan(found.at(r, whole.cols - 1 - i)));
     }
-    for (int n = 0; n < 4000; ++n) inside.at(r, n) = found.at(r, kLine + n);
+    for (int n = 0; n < kOutputs; ++n) inside.at(r, n) = found.at(r, kLine + n);
   }
   expect_equal(inside, run(*reference, expected));
 }

@@ -61,10 +61,6 @@ struct Prefetch {
   }
 };
 
-// An output of more bytes is not in L2 when it is read. It is written past the caches: lines that
-// are not brought into L2 first cost half, and what the products want stays there.
-constexpr int64_t kMostKeptBytes = 4'000'000;
-
 // What is done with the sums of 32 rows and 32 outputs of a block, by the arithmetic of
 // Ops::linear.
 class Finisher {
@@ -80,10 +76,9 @@ class Finisher {
       const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
       if (block.bias) biases_[n] = _mm512_maskz_loadu_ps(mask, block.bias + first_ + n * kPanel);
     }
-    const bool whole_lines = last_ == 0xFFFF && block.out.stride % kPanel == 0 &&
-                             reinterpret_cast<uintptr_t>(block.out.f32(0) + first_) % 64 == 0;
-    const int64_t bytes = block.rows * block.out.stride * int64_t{sizeof(float)};
-    streams_ = whole_lines && bytes > kMostKeptBytes;
+    // Past the caches go whole lines, which are then not brought into L2 first.
+    streams_ = block.past_caches && last_ == 0xFFFF && block.out.stride % kPanel == 0 &&
+               reinterpret_cast<uintptr_t>(block.out.f32(0) + first_) % 64 == 0;
   }
 
   // Row `row` of the block from its sums.

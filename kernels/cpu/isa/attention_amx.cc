@@ -24,17 +24,6 @@ constexpr float kLog2E = 1.44269504F;
 // Weights up to 2^40 lose nothing against those up to 1, and hardly a block has to be done again.
 constexpr float kSlack = 40 * kParts;
 
-// 2^x to 1.0e-4, exact at integers. p fitted to 2^f on [0, 1) for the least relative error, with
-// p(0) = 1 and p(1) = 2.
-__m512 power_of_two(__m512 x) {
-  const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  __m512 p = _mm512_set1_ps(0.07826797F);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.22630769F));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69542434F));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0F));
-  return _mm512_scalef_ps(p, x);  // takes floor(x)
-}
-
 // Where the parts of the work stand in AttentionBlock::scores.
 struct Memory {
   explicit Memory(const AttentionBlock& block) {

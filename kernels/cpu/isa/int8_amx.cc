@@ -16,7 +16,9 @@ namespace {
 constexpr int kInnerTiles = 9;
 // So many blocks of rows are worth splitting the inputs for: the weights are read again by each.
 constexpr int kBlocksToSplit = 4;
-// What of the rows stays in L2 while weights pass, in bytes.
+// What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of one pair
+// of panels are finished before the next but one, and otherwise beside everyone's sums.
+constexpr int64_t kWholeRowBytes = 1'400'000;
 constexpr int64_t kRowBytes = 950'000;
 
 struct Range {
@@ -44,8 +46,8 @@ class WholeRows {
 
   void run() {
     const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
-    const int fitting = least(all_tiles(), static_cast<int>(kRowBytes / line_bytes) + 1);
-    const int count = parts(all_tiles(), fitting);
+    const int fitting = static_cast<int>(kRowBytes / line_bytes) + 1;
+    const int count = all_tiles() * line_bytes <= kWholeRowBytes ? 1 : parts(all_tiles(), fitting);
     pairs_kept_ = count == 1 ? 2 : parts(panels(), 2);
     for (int i = 0; i < count; ++i) {
       const Range inputs = part_of(all_tiles(), count, i);

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -21,6 +22,8 @@ namespace {
 
 // Values of a row below which a second thread costs more than it brings to finding the largest.
 constexpr int kSmallestPart = 4'000;
+// Rows that are appended to a cache together, at most.
+constexpr int kAppendedTogether = 16;
 
 using cpu::KernelTable;
 using cpu::Rows;
@@ -143,15 +146,29 @@ class CpuOps : public HostOps {
     // Several sequences have caches made to measure, so large that in small pages their addresses
     // alone cost a fifth of the time that reading them takes.
     if (begins && cache.rows > int64_t{heads} * capacity) prefer_huge_pages(cache);
-    each_row(rows, x.cols, [&, from = rows_of(x), to = rows_of(cache)](int i) {
-      const Segment* segment = segments.data();
-      while (i >= segment->rows) i -= (segment++)->rows;
-      const float* source = from.f32(segment->first_row + i);
-      int64_t target = cache_row(heads, capacity, segment->sequence, 0) + segment->past + i;
-      for (int head = 0; head < heads; ++head, source += head_dim, target += capacity) {
-        append_head(source, head_dim, shifted(to, target, 0));
+    // Some rows at a time, so that a head's are written in one run.
+    const int together = std::clamp(rows / (2 * pool_.size()), 1, kAppendedTogether);
+    const auto task = [&, from = rows_of(x), to = rows_of(cache)](int index, int) {
+      const int first = index * together;
+      const int count = std::min(together, rows - first);
+      std::array<const float*, kAppendedTogether> sources;
+      std::array<int64_t, kAppendedTogether> targets;
+      for (int i = 0; i < count; ++i) {
+        const Segment* segment = segments.data();
+        int row = first + i;
+        while (row >= segment->rows) row -= (segment++)->rows;
+        sources[i] = from.f32(segment->first_row + row);
+        targets[i] = cache_row(heads, capacity, segment->sequence, 0) + segment->past + row;
       }
-    });
+      for (int head = 0; head < heads; ++head) {
+        for (int i = 0; i < count; ++i) {
+          append_head(sources[i] + head * head_dim, head_dim,
+                      shifted(to, targets[i] + int64_t{head} * capacity, 0));
+        }
+      }
+    };
+    const bool small = int64_t{rows} * x.cols < cpu::kSmallPass;
+    cpu::each_task(pool_, cpu::ceil_div(rows, together), small, task);
   }
 
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,

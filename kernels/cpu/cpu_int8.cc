@@ -19,6 +19,7 @@ constexpr int kFewestTaskWeights = 24'000;
 constexpr int64_t kExpandedWeights = 200'000;
 // Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.
 constexpr int kFewestTiledRows = 8;
+constexpr int kFewestExpandedRows = 16;
 // A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
 // a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
 constexpr int64_t kTiledRowBytes = 1'100'000;
@@ -39,6 +40,10 @@ constexpr int64_t kSmallProduct = 40'000;
 
 int round_up(int n, int multiple) {
   return ceil_div(n, multiple) * multiple;
+}
+
+bool are_few(int rows, const PanelShape& shape) {
+  return rows < (shape.is_int4() ? kFewestExpandedRows : kFewestTiledRows);
 }
 
 // Whether panels of int4 are made int8 before they are multiplied.
@@ -124,7 +129,7 @@ void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& p
                           Inputs& inputs) {
   constexpr int kLine = QuantisedRows::kLine;
   const bool whole_lines = panels.groups() == 1 || panels.steps() * kStepInputs % kLine == 0;
-  const bool tiles = table_.int8.tiles && x.rows >= kFewestTiledRows && whole_lines;
+  const bool tiles = table_.int8.tiles && !are_few(x.rows, panels) && whole_lines;
   int lines = ceil_div(panels.groups() * panels.steps() * kStepInputs, kLine);
   // An odd number of lines, so that equal columns of many rows do not compete for the same few sets
   // of the cache.
@@ -132,7 +137,7 @@ void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& p
   const int64_t stride = int64_t{lines} * kLine;
   const int64_t padded_rows = round_up(x.rows, kQuantisedRowBlock);
   const int64_t scale_bytes = padded_rows * panels.groups() * int64_t{sizeof(float)};
-  const bool sums = panels.is_int4() && x.rows < kFewestTiledRows;
+  const bool sums = panels.is_int4() && are_few(x.rows, panels);
   const int sum_groups = sums ? panels.factors() : 0;
   const int64_t bytes = int64_t{x.rows} * sum_groups * int64_t{sizeof(int32_t)};
   inputs.rows = {reinterpret_cast<int8_t*>(inputs.values.room_for(padded_rows * stride)),

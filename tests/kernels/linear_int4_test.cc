@@ -113,7 +113,7 @@ TEST_P(LinearInt4Ops, GiveTheBitsOfTheirProducts) {
   for (const auto& heights : stacks) {
     for (const auto& [inputs, group] : groups) {
       const Matrices matrices(random, heights, inputs, group);
-      for (const int rows : {1, 2, 3, 7, 8, 34}) {
+      for (const int rows : {1, 2, 3, 7, 8, 15, 16, 34}) {
         SCOPED_TRACE(testing::Message() << heights.size() << " matrices from " << heights[0] << ", "
                                         << inputs << " inputs, " << rows << " rows");
         const Epilogue epilogue =

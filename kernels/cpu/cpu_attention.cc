@@ -16,15 +16,11 @@ constexpr int64_t whole_lines(int64_t floats) {
   return (floats + 15) / 16 * 16;
 }
 
-}  // namespace
-
-float* AttentionEngine::Scratch::room_for(int64_t wanted) {
-  if (wanted > floats) {
-    memory = std::make_unique<HostStorage>(wanted * static_cast<int64_t>(sizeof(float)));
-    floats = wanted;
-  }
-  return reinterpret_cast<float*>(memory->data());
+float* room_for_floats(Scratch& scratch, int64_t floats) {
+  return reinterpret_cast<float*>(scratch.room_for(floats * int64_t{sizeof(float)}));
 }
+
+}  // namespace
 
 bool AttentionEngine::is_reduced(const AttentionShape& shape, const Segment& segment) const {
   return shape.precision == Precision::kReduced && !segment.sampled &&
@@ -125,7 +121,7 @@ void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape&
   const int64_t exact_floats = attention_scratch(shape.head_dim, shape.capacity);
   const int64_t floats =
       whole_lines(reduced ? std::max(exact_floats, reduced_scratch(shape.head_dim)) : exact_floats);
-  float* scratch = scratch_.room_for(floats * pool_.size());
+  float* scratch = room_for_floats(scratch_, floats * pool_.size());
   each_task(pool_, first_task_.back(), small, [&](int index, int thread) {
     AttentionBlock block = block_of(call, index);
     block.scores = scratch + thread * floats;
@@ -145,7 +141,7 @@ void AttentionEngine::run(const AttentionTensors& tensors, const AttentionShape&
 void AttentionEngine::run_split(const Call& call, int parts) {
   const int tasks = first_task_.back();
   const int64_t floats = int64_t{parts} * kFewQueries * part_floats(call.shape.head_dim);
-  float* memory = parts_.room_for(floats * tasks);
+  float* memory = room_for_floats(parts_, floats * tasks);
   pool_.parallel_for(tasks * parts, [&](int index, int) {
     AttentionBlock block = block_of(call, index / parts);
     block.parts = memory + index / parts * floats;

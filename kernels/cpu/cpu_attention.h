@@ -1,13 +1,12 @@
 // Attention on the CPU: which thread computes which queries over which keys.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
 #include "host/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/host_storage.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/op_checks.h"
 #include "kernels/ops.h"
 
@@ -44,17 +43,9 @@ class AttentionEngine {
   // Few tasks of few rows: threads share their keys, and each task's parts are merged at the end.
   void run_split(const Call& call, int parts);
 
-  // Aligned memory that grows to the largest call so far: a model's calls stay within its capacity,
-  // so that only its first attention allocates.
-  struct Scratch {
-    std::unique_ptr<HostStorage> memory;
-    int64_t floats = 0;
-
-    float* room_for(int64_t wanted);
-  };
-
   const KernelTable& table_;
   host::ThreadPool& pool_;
+  // A model's calls stay within its capacity, so that only its first attention allocates.
   Scratch scratch_;                     // for each thread
   Scratch parts_;                       // of a run_split
   std::vector<int> first_task_;         // of each segment, and the number of all tasks

@@ -54,16 +54,9 @@ Panels random_panels(Random& random, const std::vector<int>& heights, int inputs
 
 Matrix run(Ops& ops, const LinearSource& source, const Matrix& x, int outputs,
            Epilogue epilogue = Epilogue::kStore) {
-  const Linear linear = ops.load_linear(source);
-  EXPECT_EQ(linear->inputs, x.cols);
-  EXPECT_EQ(linear->outputs, outputs);
-  const Guarded in(ops, x);
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-  const Guarded out(ops, Matrix(x.rows, outputs, reads ? 0.75F : kNan));
-  ops.linear(in.view, linear, out.view, epilogue);
-  in.check();
-  out.check();
-  return out.read();
+  const Matrix found = run_linear(ops, source, x, epilogue);
+  EXPECT_EQ(found.cols, outputs);
+  return found;
 }
 
 class LinearBf16Ops : public EveryBackend {

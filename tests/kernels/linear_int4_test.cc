@@ -92,16 +92,9 @@ class Matrices {
 class LinearInt4Ops : public EveryBackend {
  protected:
   Matrix run(const LinearSource& source, const Matrix& x, int outputs, Epilogue epilogue) {
-    const Linear linear = ops->load_linear(source);
-    EXPECT_EQ(linear->inputs, x.cols);
-    EXPECT_EQ(linear->outputs, outputs);
-    const Guarded in(*ops, x);
-    const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-    const Guarded out(*ops, Matrix(x.rows, outputs, reads ? 0.5F : kNan));
-    ops->linear(in.view, linear, out.view, epilogue);
-    in.check();
-    out.check();
-    return out.read();
+    const Matrix found = run_linear(*ops, source, x, epilogue);
+    EXPECT_EQ(found.cols, outputs);
+    return found;
   }
 };
 
@@ -164,14 +157,7 @@ TEST_P(LinearInt4Ops, GatedMlpGivesTheBitsOfItsProducts) {
     const Guarded x(*ops, random.matrix(rows, 72));
     const auto result_of = [&](const LinearSource& f, const LinearSource& g,
                                const LinearSource& b) {
-      const Mlp mlp = {ops->load_linear(f), ops->load_linear(g), ops->load_linear(b),
-                       Epilogue::kSilu};
-      const Guarded hidden(*ops, Matrix(rows, 128, kNan));
-      const Guarded out(*ops, Matrix(rows, 72, 0.25F));
-      run_mlp(*ops, x.view, mlp, hidden.view, out.view);
-      hidden.check();
-      out.check();
-      return out.read();
+      return run_gated_mlp(*ops, x.view, f, g, b);
     };
     for (const Matrices* other : {&gate, &coarse, &split}) {
       expect_same_bits(result_of(front.int4, other->int4, back.int4),

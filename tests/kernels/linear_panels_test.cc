@@ -52,16 +52,9 @@ class Matrices {
 class LinearPanelsOps : public EveryBackend {
  protected:
   Matrix run(const LinearSource& source, const Matrix& x, int outputs, Epilogue epilogue) {
-    const Linear linear = ops->load_linear(source);
-    EXPECT_EQ(linear->inputs, x.cols);
-    EXPECT_EQ(linear->outputs, outputs);
-    const Guarded in(*ops, x);
-    const bool reads = epilogue == Epilogue::kAccumulate;
-    const Guarded out(*ops, Matrix(x.rows, outputs, reads ? 0.5F : kNan));
-    ops->linear(in.view, linear, out.view, epilogue);
-    in.check();
-    out.check();
-    return out.read();
+    const Matrix found = run_linear(*ops, source, x, epilogue);
+    EXPECT_EQ(found.cols, outputs);
+    return found;
   }
 };
 
@@ -96,14 +89,7 @@ TEST_P(LinearPanelsOps, GatedMlpGivesTheBitsOfRows) {
     const Guarded x(*ops, random.matrix(rows, 64));
     const auto result_of = [&](const LinearSource& f, const LinearSource& g,
                                const LinearSource& b) {
-      const Mlp mlp = {ops->load_linear(f), ops->load_linear(g), ops->load_linear(b),
-                       Epilogue::kSilu};
-      const Guarded hidden(*ops, Matrix(rows, 128, kNan));
-      const Guarded out(*ops, Matrix(rows, 64, 0.25F));
-      run_mlp(*ops, x.view, mlp, hidden.view, out.view);
-      hidden.check();
-      out.check();
-      return out.read();
+      return run_gated_mlp(*ops, x.view, f, g, b);
     };
     expect_same_bits(result_of(front.together, gate.together, back.together),
                      result_of(front.rows, gate.rows, back.rows));

@@ -345,4 +345,30 @@ inline void run_mlp_in_parts(Ops& ops, const Tensor& x, const Mlp& mlp, const Te
   ops.linear(hidden, mlp.fc2, out, Epilogue::kAccumulate);
 }
 
+// What `epilogue` makes of x's product with a matrix.
+inline Matrix run_linear(Ops& ops, const LinearSource& source, const Matrix& x, Epilogue epilogue) {
+  const Linear linear = ops.load_linear(source);
+  EXPECT_EQ(linear->inputs, x.cols);
+  const Guarded in(ops, x);
+  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const Guarded out(ops, Matrix(x.rows, linear->outputs, reads ? 0.5F : kNan));
+  ops.linear(in.view, linear, out.view, epilogue);
+  in.check();
+  out.check();
+  return out.read();
+}
+
+// 1/4 + fc2(silu(fc1 x) · gate x).
+inline Matrix run_gated_mlp(Ops& ops, const Tensor& x, const LinearSource& fc1,
+                            const LinearSource& gate, const LinearSource& fc2) {
+  const Mlp mlp = {ops.load_linear(fc1), ops.load_linear(gate), ops.load_linear(fc2),
+                   Epilogue::kSilu};
+  const Guarded hidden(ops, Matrix(x.rows, mlp.fc1->outputs, kNan));
+  const Guarded out(ops, Matrix(x.rows, mlp.fc2->outputs, 0.25F));
+  run_mlp(ops, x, mlp, hidden.view, out.view);
+  hidden.check();
+  out.check();
+  return out.read();
+}
+
 }  // namespace ocelli::kernels

@@ -5,9 +5,9 @@
 // compiled without contraction, as no product here may be fused with a sum.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
 
+#include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
@@ -34,23 +34,6 @@ struct Int8Kernels {
   static constexpr int kLanes = Vec::kLanes;
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
-
-  // A group's scale: the largest magnitude / 127, or NaN where a value is not finite.
-  static float group_scale(const float* x, int n) {
-    V largest[2] = {Vec::zero(), Vec::zero()};
-    int i = 0;
-    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-      largest[0] = Vec::larger_magnitude(Vec::load(x + i), largest[0]);
-      largest[1] = Vec::larger_magnitude(Vec::load(x + i + kLanes), largest[1]);
-    }
-    for (; i < n; i += kLanes) {
-      const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
-      largest[0] = Vec::larger_magnitude(v, largest[0]);
-    }
-    largest[0] = Vec::larger_magnitude(largest[0], largest[1]);
-    if (Vec::any_above(largest[0], FLT_MAX)) return NAN;
-    return Vec::reduce_max(largest[0]) / 127.0F;
-  }
 
   // What a group is divided by.
   struct Divisor {
@@ -111,7 +94,7 @@ struct Int8Kernels {
     const int padded = (group + unit - 1) / unit * unit;
     int64_t first = 0;
     for (int g = 0; g * group < n; ++g, x += group, first += padded) {
-      const float scale = group_scale(x, group);
+      const float scale = Quantiser<Vec>::scale(x, group);
       out.scales[g] = scale;
       out.corrections[g] = 0;
       if (scale > 0) {

@@ -2,6 +2,8 @@
 // kernels.h, and under the same rule of linkage.
 #pragma once
 
+#include <cfloat>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -17,14 +19,19 @@ struct Quantiser {
 
   // A group's scale: the largest magnitude / 127, or NaN where a value is not finite.
   static float scale(const float* x, int n) {
-    V largest = Vec::zero();
-    V poison = Vec::zero();  // ±0, or NaN after a value that is not finite
-    for (int i = 0; i < n; i += kLanes) {
-      const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
-      largest = Vec::maximum(largest, Vec::maximum(v, Vec::zero() - v));
-      poison = poison + v * Vec::zero();
+    V largest[2] = {Vec::zero(), Vec::zero()};
+    int i = 0;
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+      largest[0] = Vec::larger_magnitude(Vec::load(x + i), largest[0]);
+      largest[1] = Vec::larger_magnitude(Vec::load(x + i + kLanes), largest[1]);
     }
-    return Vec::reduce_max(largest) / 127.0F + Vec::reduce_add(poison);
+    for (; i < n; i += kLanes) {
+      const V v = Vec::load_partial(x + i, n - i < kLanes ? n - i : kLanes);
+      largest[0] = Vec::larger_magnitude(v, largest[0]);
+    }
+    largest[0] = Vec::larger_magnitude(largest[0], largest[1]);
+    if (Vec::any_above(largest[0], FLT_MAX)) return NAN;
+    return Vec::reduce_max(largest[0]) / 127.0F;
   }
 
   // out[i] ← x[i] / scale, rounded; zeros where the scale is none.

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "kernels/cpu/isa/activations.h"
+#include "kernels/cpu/isa/fetch.h"
 #include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -34,12 +35,28 @@ struct AttentionKernels {
     return least(block.first_visible + row * block.visible_step - first, kKeyBlock);
   }
 
+  // What is done meanwhile, a step at a time; here nothing.
+  struct Nothing {
+    void operator()(int) const {}
+  };
+
   // out ← the scales of n rows of int8 keys or values from `first` on, and zeros up to a whole
-  // vector.
-  static void load_scales(const Rows& rows, int head_dim, int first, int n, float* out) {
+  // vector. Meanwhile steps 0 … n / kScalesAStep − 1.
+  static constexpr int kScalesAStep = 4;
+  template <typename Meanwhile = Nothing>
+  static void load_scales(const Rows& rows, int head_dim, int first, int n, float* out,
+                          const Meanwhile& meanwhile = {}) {
     const std::byte* scale = rows.data + first * rows.stride + head_dim;
-    for (int i = 0; i < n; ++i, scale += rows.stride) std::memcpy(out + i, scale, sizeof *out);
-    for (int i = n; i % kLanes != 0; ++i) out[i] = 0;
+    int i = 0;
+    for (; i + kScalesAStep <= n; i += kScalesAStep) {
+      meanwhile(i / kScalesAStep);
+#pragma GCC unroll 4
+      for (int k = i; k < i + kScalesAStep; ++k, scale += rows.stride) {
+        std::memcpy(out + k, scale, sizeof *out);
+      }
+    }
+    for (; i < n; ++i, scale += rows.stride) std::memcpy(out + i, scale, sizeof *out);
+    for (; i % kLanes != 0; ++i) out[i] = 0;
   }
 
   // x[i] ← x[i] · scales[i]; both have room for whole vectors.
@@ -55,8 +72,10 @@ struct AttentionKernels {
   };
 
   // scores[i] ← e^(scale · (score − largest)) for the n of a block; the largest becomes exactly 1.
-  // What stands behind them, up to whole vectors, is overwritten.
-  static Peak softmax_numerators(float* scores, int n, float scale) {
+  // What stands behind them, up to whole vectors, is overwritten. Meanwhile a step a vector.
+  template <typename Meanwhile = Nothing>
+  static Peak softmax_numerators(float* scores, int n, float scale,
+                                 const Meanwhile& meanwhile = {}) {
     // Not −∞: a block of nothing but −∞ weighs next to nothing, and makes no NaN.
     const V lowest = Vec::set1(-FLT_MAX);
     const int whole = n / kLanes * kLanes;
@@ -70,6 +89,7 @@ struct AttentionKernels {
     const V scales = Vec::set1(scale);
     V sums = Vec::zero();
     for (int i = 0; i < n; i += kLanes) {
+      meanwhile(i / kLanes);
       V weights = Activations<Vec>::exp((Vec::load(scores + i) - tops) * scales);
       if (i == whole) weights = Vec::first(weights, n - whole, Vec::zero());
       Vec::store(scores + i, weights);
@@ -97,28 +117,21 @@ struct AttentionKernels {
 
   // --- Few queries ---
 
-  // Asks for kCount elements, which are wanted soon, into L2. Left alone, memory rests while what
-  // has come is computed with: the processor sees where keys lead only once they are read. A few
-  // lines at a time, as only a few can be on their way.
-  template <int kCount, typename T>
-  static void fetch(const T* row) {
-    constexpr int kToL2 = 2;
-    for (int b = 0; b < kCount * static_cast<int>(sizeof(T)); b += 64) {
-      __builtin_prefetch(reinterpret_cast<const char*>(row) + b, 0, kToL2);
-    }
-  }
-
   // The scores of kLanes keys, of which those after `last` count as the last one. Meanwhile fetches
   // as many bytes as the keys take, from `ahead` on.
   template <typename T>
   static V dots(const float* q, const T* keys, int64_t stride, int last, int head_dim,
                 const T* ahead) {
-    constexpr int kFetched = kLanes * 8;
+    constexpr int kFetched = (kLanes * 8 * static_cast<int>(sizeof(T)) + 63) / kFetchedLine;
+    const auto fetch_at = [&](int d) {
+      fetch<kFetched>(reinterpret_cast<const char*>(ahead + d * kLanes));
+    };
+    open_next_page<4>(reinterpret_cast<const char*>(ahead));
     V sums[8];
     for (V& sum : sums) sum = Vec::zero();
     int d = 0;
     for (; d + 8 <= head_dim; d += 8) {
-      fetch<kFetched>(ahead + d * kLanes);
+      fetch_at(d);
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         sums[i] =
@@ -132,33 +145,51 @@ struct AttentionKernels {
                            Vec::load_keys(keys + d, stride, i, last, left), sums[i]);
       }
     }
-    if (d < stride) fetch<kFetched>(ahead + d * kLanes);
+    if (d < stride) fetch_at(d);
     return Vec::reduce_keys(sums);
   }
 
-  // Values of a block that are weighted, and what is fetched meanwhile, a row a row.
+  // Values of a block that are weighted, and what is fetched meanwhile, `step` bytes a row.
   template <typename T>
   struct Weighted {
     const T* values;
     int64_t stride;
     int n;
-    const T* next;  // as many rows of the same stride; may be anywhere
+    int head_dim;
+    const char* next;  // may be anywhere
+    int64_t step;
   };
+
+  // weights[j], times the scale of the value where it has one.
+  template <typename T>
+  static V weight_of(const float* weights, const Weighted<T>& w, int j) {
+    const V weight = Vec::set1(weights[j]);
+    if constexpr (kScaled<T>) {
+      float scale;
+      std::memcpy(&scale, w.values + j * w.stride + w.head_dim, sizeof scale);
+      return weight * Vec::set1(scale);
+    } else {
+      return weight;
+    }
+  }
 
   // out ← Σ_j weights[j] · values[j] for N vectors of columns from d on, of the last of which
   // `count` exist.
   template <int N, bool kPartial, typename T>
   static void weigh(const float* weights, const Weighted<T>& w, int d, int count, float* out) {
+    constexpr int kFetched =
+        (N * kLanes * static_cast<int>(sizeof(T)) + kFetchedLine / 2) / kFetchedLine;
+    constexpr int kAtLeastOne = kFetched > 0 ? kFetched : 1;
     const T* values = w.values + d;
-    const T* next = w.next + d;
+    const char* next = w.next + d * int64_t{sizeof(T)};
     const int64_t stride = w.stride;
     const int n = w.n;
     V sums[2][N];
     for (int i = 0; i < N; ++i) sums[0][i] = sums[1][i] = Vec::zero();
     const auto take = [&](int j, V(&into)[N]) __attribute__((always_inline)) {
-      const V weight = Vec::set1(weights[j]);
+      const V weight = weight_of(weights, w, j);
       const T* row = values + j * stride;
-      fetch<N * kLanes>(next + j * stride);
+      fetch<kAtLeastOne>(next + j * w.step);
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
         const V v = kPartial && i == N - 1 ? Vec::load_partial(row + i * kLanes, count)
@@ -168,6 +199,7 @@ struct AttentionKernels {
     };
     int j = 0;
     for (; j + 2 <= n; j += 2) {
+      open_next_page<1>(next + j * w.step, j / 2);
       take(j, sums[0]);
       take(j + 1, sums[1]);
     }
@@ -187,11 +219,10 @@ struct AttentionKernels {
 
   // Strips of up to 5 vectors, each with two chains of sums.
   template <typename T>
-  static void weighted_values(const float* weights, const Weighted<T>& w, int head_dim,
-                              float* out) {
+  static void weighted_values(const float* weights, const Weighted<T>& w, float* out) {
     constexpr int kStrip = kLanes == 16 ? 5 : 4;
-    for (int d = 0; d < head_dim; d += kStrip * kLanes) {
-      const int cols = least(head_dim - d, kStrip * kLanes);
+    for (int d = 0; d < w.head_dim; d += kStrip * kLanes) {
+      const int cols = least(w.head_dim - d, kStrip * kLanes);
       switch ((cols + kLanes - 1) / kLanes) {
         case 1:
           weigh_strip<1>(weights, w, d, cols, out);
@@ -215,6 +246,23 @@ struct AttentionKernels {
     return block.parts + (int64_t{index} * block.rows + row) * part_floats(block.head_dim);
   }
 
+  // The scores of query `row` with n keys of a block, while the first n of its values are fetched.
+  template <typename T>
+  static void score(const AttentionBlock& block, int row, const T* keys, const T* values, int n,
+                    float* scores) {
+    const float* q = block.q.f32(row);
+    const int64_t stride = block.keys.stride;
+    int j = 0;
+    for (; j + kLanes <= n; j += kLanes) {
+      Vec::store(scores + j, dots(q, keys + j * stride, stride, kLanes - 1, block.head_dim,
+                                  values + j * block.values.stride));
+    }
+    if (j < n) {
+      Vec::store(scores + j, dots(q, keys + j * stride, stride, n - j - 1, block.head_dim,
+                                  values + j * block.values.stride));
+    }
+  }
+
   template <typename T>
   static void part_as(const AttentionBlock& block, int index) {
     const int first = index * kKeyBlock;
@@ -225,35 +273,31 @@ struct AttentionKernels {
     for (int row = 0; row < block.rows; ++row) {
       const int n = seen(block, row, first);
       if (n <= 0) continue;
-      const float* q = block.q.f32(row);
-      int j = 0;
-      for (; j + kLanes <= n; j += kLanes) {
-        const T* some = keys + j * block.keys.stride;
-        Vec::store(scores + j, dots(q, some, block.keys.stride, kLanes - 1, block.head_dim,
-                                    values + j * block.values.stride));
+      score(block, row, keys, values, n, scores);
+      // The next keys, or, where there are none, nothing new: a line for each step of what stands
+      // between scores and weights, and the others of them while values are weighed.
+      const bool more = row == 0 && seen(block, block.rows - 1, first + kKeyBlock) > 0;
+      const T* after = more ? keys + kKeyBlock * block.keys.stride : values;
+      const auto* next = reinterpret_cast<const char*>(after);
+      if constexpr (kScaled<T>) {
+        load_scales(block.keys, block.head_dim, first, n, scales,
+                    [next](int i) { fetch<1>(next + i * kFetchedLine); });
+        multiply(scores, scales, n);
+        next += n / kScalesAStep * kFetchedLine;
       }
-      if (j < n) {
-        const T* some = keys + j * block.keys.stride;
-        Vec::store(scores + j, dots(q, some, block.keys.stride, n - j - 1, block.head_dim,
-                                    values + j * block.values.stride));
-      }
+      const Peak peak = softmax_numerators(scores, n, block.scale,
+                                           [next](int i) { fetch<1>(next + i * kFetchedLine); });
+      next += (n + kLanes - 1) / kLanes * kFetchedLine;
       float* part = part_of(block, index, row);
-      if constexpr (kScaled<T>) {
-        load_scales(block.keys, block.head_dim, first, n, scales);
-        multiply(scores, scales, n);
-      }
-      const Peak peak = softmax_numerators(scores, n, block.scale);
-      if constexpr (kScaled<T>) {
-        load_scales(block.values, block.head_dim, first, n, scales);
-        multiply(scores, scales, n);
-      }
       part[0] = peak.largest;
       part[1] = peak.sum;
-      // Where there are none, nothing new.
-      const bool more = row == 0 && seen(block, block.rows - 1, first + kKeyBlock) > 0;
-      const T* next = more ? keys + kKeyBlock * block.keys.stride : values;
-      weighted_values(scores, Weighted<T>{values, block.values.stride, n, next}, block.head_dim,
-                      part + kPartHeader);
+      // Of every row so many bytes are fetched by then.
+      constexpr int kFetched =
+          kFetchedLine / kLanes + (kScaled<T> ? kFetchedLine / kScalesAStep : 0);
+      const int64_t step = block.keys.stride * int64_t{sizeof(T)} - kFetched;
+      const Weighted<T> weighted = {values, block.values.stride, n, block.head_dim,
+                                    next,   step > 0 ? step : 0};
+      weighted_values(scores, weighted, part + kPartHeader);
     }
   }
 

@@ -24,7 +24,7 @@ constexpr int kFewestExpandedRows = 16;
 // a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
 constexpr int64_t kTiledRowBytes = 1'100'000;
 constexpr int kTiledInputs = 2560;
-constexpr int kMostTiledPanels = 32;
+constexpr int kMostTiledPanels = 33;
 // A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
 // and 10 to 13 MB lost more by being read from memory.
 constexpr int64_t kMostCachedBytes = 16'000'000;
@@ -174,9 +174,8 @@ Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
     const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
     const int blocks = ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs));
     const int even = ceil_div(panels * blocks, pool_.size() * kTasksPerThread);
-    // In pairs, as the kernel takes them.
     return {round_up(ceil_div(rows, blocks), kQuantisedRowBlock),
-            std::max(2, round_up(std::min(kMostTiledPanels, even), 2))};
+            round_up(std::min(kMostTiledPanels, even), kTiledPanels)};
   }
   const int fitting =
       std::clamp(static_cast<int>(kTaskRowBytes / shape.inputs), 2 * kRowBlock, kMostTaskRows);

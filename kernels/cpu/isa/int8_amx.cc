@@ -12,12 +12,8 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
-// L1 holds the weights of a pair of panels for so many tiles of inputs beside the rows that pass.
-constexpr int kInnerTiles = 9;
-// So many blocks of rows are worth splitting the inputs for: the weights are read again by each.
-constexpr int kBlocksToSplit = 4;
-// What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of one pair
-// of panels are finished before the next but one, and otherwise beside everyone's sums.
+// What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of a block
+// are finished at once, and otherwise beside everyone's sums.
 constexpr int64_t kWholeRowBytes = 1'400'000;
 constexpr int64_t kRowBytes = 950'000;
 
@@ -37,27 +33,22 @@ int parts(int n, int most) {
 
 // The product of a block whose rows are one group each.
 //
-// All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; of those as
-// many inputs as fit L1 together; and with these all rows, 32 at a time.
+// All of its inputs, or as many as fit L2 for all rows; of those three panels of weights; and with
+// these all rows, 32 at a time.
 template <Epilogue kEpilogue>
 class WholeRows {
  public:
-  explicit WholeRows(const Int8Block& block) : block_(block), meanwhile_(block) {}
+  explicit WholeRows(const Int8Block& block) : block_(block) {}
 
   void run() {
     const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
     const int fitting = static_cast<int>(kRowBytes / line_bytes) + 1;
     const int count = all_tiles() * line_bytes <= kWholeRowBytes ? 1 : parts(all_tiles(), fitting);
-    pairs_kept_ = count == 1 ? 2 : parts(panels(), 2);
     for (int i = 0; i < count; ++i) {
       const Range inputs = part_of(all_tiles(), count, i);
-      for (int panel = 0; panel < panels(); panel += 2) {
-        multiply_panels(panel, inputs);
-        if (i < count - 1) continue;
-        const int steps = row_blocks() * (inputs.end - inputs.begin);
-        meanwhile_.finish_behind(Finisher(block_, panel), &sums(panel, 0), steps);
-      }
+      for (int panel = 0; panel < panels(); panel += kTiledPanels) multiply_panels(panel, inputs);
     }
+    bring_back();
     meanwhile_.finish_all();
     _mm_sfence();  // after stores past the caches
   }
@@ -68,39 +59,36 @@ class WholeRows {
   int tail_steps() const { return block_.steps % kTileSteps; }
   int all_tiles() const { return parts(block_.steps, kTileSteps); }
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
+  bool is_last(Range inputs) const { return inputs.end == all_tiles(); }
 
   // `inputs` count tiles.
   void multiply_panels(int panel, Range inputs) {
     fetch_after(panel, inputs);
-    if (inputs.end == all_tiles()) copy_tail(panel);
-    const int count = inputs.end - inputs.begin;
-    const int inner = row_blocks() < kBlocksToSplit ? 1 : parts(count, kInnerTiles);
-    for (int i = 0; i < inner; ++i) {
-      const Range part = part_of(count, inner, i);
-      for (int row = 0; row < block_.rows; row += kBlockRows) {
-        one(panel, row, {inputs.begin + part.begin, inputs.begin + part.end});
-      }
+    if (is_last(inputs)) {
+      copy_tail(panel);
+      finisher(panel) = Finisher(block_, panel);
     }
-    bring_back();
+    for (int row = 0; row < block_.rows; row += kBlockRows) one(panel, row, inputs);
   }
 
   // What comes after these panels is fetched meanwhile.
   void fetch_after(int panel, Range inputs) {
-    const uint8_t* next = block_.values + (int64_t{panel} + 2) * panel_bytes();
-    if (panel + 2 >= panels()) next = inputs.end == all_tiles() ? block_.next : block_.values;
+    const uint8_t* next = block_.values + (int64_t{panel} + kTiledPanels) * panel_bytes();
+    if (panel + kTiledPanels >= panels()) next = is_last(inputs) ? block_.next : block_.values;
     if (!next) return;
     next += int64_t{inputs.begin} * kTileBytes;
+    const int tiles = inputs.end - inputs.begin;
     Prefetch& ahead = meanwhile_.ahead;
     ahead.next = next;
-    ahead.end = next + int64_t{inputs.end - inputs.begin} * kTileBytes;
+    ahead.end = next + int64_t{tiles} * kTileBytes;
     ahead.panel_bytes = panel_bytes();
-    ahead.lines = parts(kTileSteps, row_blocks());
+    ahead.lines = parts(tiles * kTileSteps, row_blocks() * most(1, tiles - 1));
   }
 
   // Where a panel does not end on a whole tile, what follows it is not its own, nor perhaps there.
   void copy_tail(int panel) {
     if (tail_steps() == 0) return;
-    const int count = least(2, panels() - panel);
+    const int count = least(kTiledPanels, panels() - panel);
     for (int n = 0; n < count; ++n) {
       const uint8_t* end = block_.values + (int64_t{panel} + n + 1) * panel_bytes();
       std::memcpy(tail_ + n * kTileBytes, end - tail_steps() * 64, tail_steps() * 64);
@@ -109,53 +97,77 @@ class WholeRows {
     asm volatile("" ::: "memory");
   }
 
-  Sums& sums(int panel, int row) {
-    const int pair = panel / 2 % pairs_kept_;
-    return reinterpret_cast<Sums*>(block_.scratch)[pair * row_blocks() + row / kBlockRows];
+  // That of these panels, or of those before them.
+  Finisher& finisher(int panel) { return finishers_[panel / kTiledPanels % 2]; }
+
+  // Where the sums of a block stand: all of them wait for the rest of their inputs, or two take
+  // turns, one being multiplied while the other is finished.
+  Sums& sums(int panel, int row, Range inputs) {
+    auto* all = reinterpret_cast<Sums*>(block_.scratch);
+    if (inputs.begin == 0 && is_last(inputs)) return all[turn_++ % 2];
+    return all[panel / kTiledPanels * row_blocks() + row / kBlockRows];
   }
 
   void one(int panel, int row, Range inputs) {
-    const bool last = inputs.end == all_tiles();
-    const bool tail = last && tail_steps() > 0;
+    const bool tail = is_last(inputs) && tail_steps() > 0;
     const Operands operands = {block_.x.from(row).values + int64_t{inputs.begin} * kTileBytes,
                                block_.x.stride * kTileRows,
                                block_.values + panel * panel_bytes() + inputs.begin * kTileBytes,
                                panel_bytes(),
                                inputs.end - inputs.begin - (tail ? 1 : 0),
                                tail ? tail_ : nullptr};
-    const bool first = inputs.begin == 0;
-    Sums* to = &sums(panel, row);
     const int rows = least(block_.rows - row, kBlockRows);
-    const bool two = panel + 1 < panels();
-    if (rows > kTileRows && two) {
-      multiply<2, 2>(operands, before_, to, first, meanwhile_);
-      before_ = to;
+    Sums& to = sums(panel, row, inputs);
+    multiply_block(operands, rows, panels() - panel, inputs.begin == 0, to);
+    if (is_last(inputs)) {
+      const Finisher& own = finisher(panel);
+      meanwhile_.finish_behind(own, own.row(block_, to, row), rows, most(1, operands.tiles - 1));
+    }
+  }
+
+  void multiply_block(const Operands& operands, int rows, int panels, bool first, Sums& to) {
+    if (rows > kTileRows && panels >= kTiledPanels) {
+      multiply<2, 3>(operands, before_, &to, first, meanwhile_);
+      before_ = &to;
       return;
     }
     bring_back();
     if (rows > kTileRows) {
-      multiply<2, 1>(operands, nullptr, to, first, meanwhile_);
-      end_sums<2, 1>(in_memory(to));
-    } else if (two) {
-      multiply<1, 2>(operands, nullptr, to, first, meanwhile_);
-      end_sums<1, 2>(in_memory(to));
+      multiply_alone<2>(operands, panels, first, to);
     } else {
-      multiply<1, 1>(operands, nullptr, to, first, meanwhile_);
-      end_sums<1, 1>(in_memory(to));
+      multiply_alone<1>(operands, panels, first, to);
     }
+  }
+
+  template <int M>
+  void multiply_alone(const Operands& operands, int panels, bool first, Sums& to) {
+    if (panels >= 3) {
+      multiply_alone<M, 3>(operands, first, to);
+    } else if (panels == 2) {
+      multiply_alone<M, 2>(operands, first, to);
+    } else {
+      multiply_alone<M, 1>(operands, first, to);
+    }
+  }
+
+  template <int M, int N>
+  void multiply_alone(const Operands& operands, bool first, Sums& to) {
+    multiply<M, N>(operands, nullptr, &to, first, meanwhile_);
+    end_sums<M, N>(in_memory(&to));
   }
 
   // The sums that are still in the tiles.
   void bring_back() {
-    if (before_) end_sums<2, 2>(in_memory(before_));
+    if (before_) end_sums<2, 3>(in_memory(before_));
     before_ = nullptr;
   }
 
   const Int8Block& block_;
   Meanwhile<kEpilogue> meanwhile_;
-  int pairs_kept_ = 2;
+  Finisher finishers_[2] = {Finisher(block_, 0), Finisher(block_, 0)};
   Sums* before_ = nullptr;  // those of the block before, which are still in the tiles
-  alignas(64) uint8_t tail_[2 * kTileBytes] = {};
+  int turn_ = 0;
+  alignas(64) uint8_t tail_[kTiledPanels * kTileBytes] = {};
 };
 
 void whole_rows(const Int8Block& block) {
@@ -184,7 +196,10 @@ class Groups {
     for (int first = 0; first < block_.outputs; first += kBlockOutputs) {
       const int panel = first / kPanel;
       for (int row = 0; row < block_.rows; row += kBlockRows) {
-        if (block_.outputs - first > kPanel) {
+        const int panels = parts(block_.outputs - first, kPanel);
+        if (panels >= 3) {
+          one<3>(panel, row);
+        } else if (panels == 2) {
           one<2>(panel, row);
         } else {
           one<1>(panel, row);
@@ -242,7 +257,7 @@ class Groups {
   }
 
   const Int8Block& block_;
-  Prefetch none_;
+  Nothing none_;
   Sums sums_;
   alignas(64) float totals_[kBlockRows][kBlockOutputs];
 };

@@ -23,14 +23,18 @@ constexpr int kTileRows = 16;     // rows of activations in a tile
 constexpr int kTileBytes = 1024;  // 16 rows of 64 bytes
 constexpr int kTileSteps = 16;    // lines of weights in a tile: the rows of a tile of weights
 constexpr int kBlockRows = 2 * kTileRows;
-constexpr int kBlockOutputs = 2 * kPanel;
+constexpr int kBlockOutputs = kTiledPanels * kPanel;
 static_assert(kBlockRows == kQuantisedRowBlock && kTileRows == QuantisedRows::kTileRows);
 
 inline int least(int a, int b) {
   return a < b ? a : b;
 }
 
-// Sums of 32 rows and 32 outputs.
+inline int most(int a, int b) {
+  return a > b ? a : b;
+}
+
+// Sums of 32 rows and 48 outputs.
 struct alignas(64) Sums {
   int32_t at[kBlockRows][kBlockOutputs];
 };
@@ -45,7 +49,7 @@ struct Operands {
   const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
 };
 
-// The two panels that are wanted next, brought into L2 line by line while others are multiplied.
+// The panels that are wanted next, brought into L2 line by line while others are multiplied.
 struct Prefetch {
   const uint8_t* next = nullptr;
   const uint8_t* end = nullptr;
@@ -55,150 +59,206 @@ struct Prefetch {
   [[gnu::always_inline]] inline void some() {
     if (next >= end) return;
     for (int i = 0; i < lines; ++i, next += 64) {
-      _mm_prefetch(next, _MM_HINT_T1);
-      _mm_prefetch(next + panel_bytes, _MM_HINT_T1);
+      for (int n = 0; n < kTiledPanels; ++n) _mm_prefetch(next + n * panel_bytes, _MM_HINT_T1);
     }
   }
 };
 
-// What is done with the sums of 32 rows and 32 outputs of a block, by the arithmetic of
-// Ops::linear.
+// A row of sums and what belongs to it.
+struct RowOfSums {
+  const int32_t* sums = nullptr;
+  const int32_t* correction = nullptr;
+  const float* scale = nullptr;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+
+  [[gnu::always_inline]] inline void advance() {
+    sums += kBlockOutputs;
+    ++correction;
+    ++scale;
+    out += out_stride;
+  }
+};
+
+// What is done with the sums of three panels, by the arithmetic of Ops::linear.
 class Finisher {
  public:
-  // For the outputs of panel `panel` and, where it exists, the next one.
-  Finisher(const Int8Block& block, int panel) : block_(&block), first_(panel * kPanel) {
+  // For the outputs of panel `panel` and, where they exist, the next two.
+  Finisher(const Int8Block& block, int panel) : first_(panel * kPanel) {
     const int count = least(block.outputs - first_, kBlockOutputs);
-    panels_ = count > kPanel ? 2 : 1;
-    last_ = _cvtu32_mask16((1U << (count - (panels_ - 1) * kPanel)) - 1);
-    for (int n = 0; n < panels_; ++n) {
+    for (int n = 0; n * kPanel < count; ++n) {
+      masks_[n] = _cvtu32_mask16((1U << least(count - n * kPanel, kPanel)) - 1);
       scales_[n] = _mm512_loadu_ps(block.scales + (panel + n) * kPanel);
-      biases_[n] = _mm512_setzero_ps();
-      const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
-      if (block.bias) biases_[n] = _mm512_maskz_loadu_ps(mask, block.bias + first_ + n * kPanel);
+      if (!block.bias) continue;
+      biases_[n] = _mm512_maskz_loadu_ps(masks_[n], block.bias + first_ + n * kPanel);
     }
     // Past the caches go whole lines, which are then not brought into L2 first.
-    streams_ = block.past_caches && last_ == 0xFFFF && block.out.stride % kPanel == 0 &&
+    streams_ = block.past_caches && count == kBlockOutputs && block.out.stride % kPanel == 0 &&
                reinterpret_cast<uintptr_t>(block.out.f32(0) + first_) % 64 == 0;
   }
 
-  // Row `row` of the block from its sums.
-  template <Epilogue kEpilogue>
-  [[gnu::always_inline]] inline void finish(const int32_t* sums, int row) const {
+  // Row `row` of the block, whose sums are these.
+  RowOfSums row(const Int8Block& block, const Sums& sums, int row) const {
+    return {sums.at[0], block.x.corrections + row, block.x.scales + row,
+            block.out.f32(row) + first_, block.out.stride};
+  }
+
+  // Panel N of a row.
+  template <Epilogue kEpilogue, int N>
+  [[gnu::always_inline]] inline void finish(const RowOfSums& row) const {
     constexpr bool kReads = kEpilogue == Epilogue::kAccumulate || kEpilogue == Epilogue::kMultiply;
-    const __m512i correction = _mm512_set1_epi32(block_->x.corrections[row]);
-    const __m512 scale = _mm512_set1_ps(block_->x.scales[row]);
-    float* out = block_->out.f32(row) + first_;
-    for (int n = 0; n < panels_; ++n, out += kPanel) {
-      const __m512i products = _mm512_add_epi32(_mm512_load_si512(sums + n * kPanel), correction);
-      __m512 y = _mm512_cvtepi32_ps(products) * scales_[n] * scale;
-      y = _mm512_setzero_ps() + y;
-      if (block_->bias) y = y + biases_[n];
-      const __mmask16 mask = n == panels_ - 1 ? last_ : 0xFFFF;
-      const __m512 old = kReads ? _mm512_maskz_loadu_ps(mask, out) : _mm512_setzero_ps();
-      y = Finish::activate(kEpilogue, y, old);
-      if (!kReads && streams_) {
-        _mm512_stream_ps(out, y);
-      } else {
-        _mm512_mask_storeu_ps(out, mask, y);
-      }
+    float* out = row.out + N * kPanel;
+    const __m512i products = _mm512_add_epi32(_mm512_load_si512(row.sums + N * kPanel),
+                                              _mm512_set1_epi32(*row.correction));
+    __m512 y = _mm512_cvtepi32_ps(products) * scales_[N] * _mm512_set1_ps(*row.scale);
+    y = _mm512_setzero_ps() + y + biases_[N];
+    const __m512 old = kReads ? _mm512_maskz_loadu_ps(masks_[N], out) : _mm512_setzero_ps();
+    y = Finish::activate(kEpilogue, y, old);
+    if (!kReads && streams_) {
+      _mm512_stream_ps(out, y);
+    } else {
+      _mm512_mask_storeu_ps(out, masks_[N], y);
     }
   }
 
  private:
-  const Int8Block* block_;
-  __m512 scales_[2] = {};
-  __m512 biases_[2] = {};
   int first_;
-  int panels_;
-  __mmask16 last_;
   bool streams_;
+  __mmask16 masks_[kTiledPanels] = {};
+  __m512 scales_[kTiledPanels] = {};
+  __m512 biases_[kTiledPanels] = {};
 };
 
-// What is done between the steps of the multiplications of two panels: the two before are finished,
-// and those that come next are fetched.
+// What is done between the multiplications of a block: the block before is finished, and the panels
+// that come next are fetched.
 template <Epilogue kEpilogue>
 class Meanwhile {
  public:
-  explicit Meanwhile(const Int8Block& block)
-      : finisher_(block, 0), rows_(block.rows), next_(block.rows) {}
-
   Prefetch ahead;
 
-  // These sums of all rows are to be finished in so many steps. Those before are finished at once.
-  void finish_behind(const Finisher& finisher, const Sums* sums, int steps) {
-    finish_all();
-    finisher_ = finisher;
-    sums_ = sums;
-    next_ = 0;
-    at_a_step_ = (rows_ + steps - 1) / steps;
+  // `rows` rows from this one on are to be finished in so many steps. Those before are finished at
+  // once.
+  void finish_behind(const Finisher& finisher, const RowOfSums& row, int rows, int steps) {
+    finish_rows(left_);
+    finisher_ = &finisher;
+    row_ = row;
+    left_ = rows;
+    at_a_step_ = (rows + steps - 1) / steps;
   }
 
-  void finish_all() { finish_to(rows_); }
+  void finish_all() { finish_rows(left_); }
 
-  [[gnu::always_inline]] inline void some() {
-    ahead.some();
-    finish_to(least(next_ + at_a_step_, rows_));
+  // After product I of the six of a step. A vector at a time holds up the tiles' loads least.
+  template <int I>
+  [[gnu::always_inline]] inline void after() {
+    if (I == 0) ahead.some();
+    if (left_ == 0) return;
+    if (at_a_step_ == 1) {
+      if (I % 2 == 1) finish<I / 2>();
+    } else {
+      finish<I % 3>();
+    }
+    if (I == 5 && at_a_step_ > 2) finish_rows(least(at_a_step_ - 2, left_));
   }
 
  private:
-  [[gnu::always_inline]] inline void finish_to(int end) {
-    for (; next_ < end; ++next_) {
-      finisher_.template finish<kEpilogue>(sums_[next_ / kBlockRows].at[next_ % kBlockRows], next_);
+  [[gnu::always_inline]] inline void finish_rows(int count) {
+    for (int i = 0; i < count; ++i) {
+      finish<0>();
+      finish<1>();
+      finish<2>();
     }
   }
 
-  Finisher finisher_;
-  int rows_;
-  const Sums* sums_ = nullptr;
-  int next_;
+  template <int N>
+  [[gnu::always_inline]] inline void finish() {
+    finisher_->template finish<kEpilogue, N>(row_);
+    if (N < 2) return;
+    row_.advance();
+    --left_;
+  }
+
+  const Finisher* finisher_ = nullptr;
+  RowOfSums row_;
+  int left_ = 0;
   int at_a_step_ = 0;
+};
+
+// For products with nothing to be done meanwhile.
+struct Nothing {
+  template <int>
+  void after() {}
 };
 
 inline TileSums in_memory(Sums* sums) {
   return {reinterpret_cast<std::byte*>(sums), kBlockOutputs * sizeof(int32_t)};
 }
 
+// A tile is stored at least every so many steps: one that is stored after some 700 ns without any
+// takes 300 ns, as if what carries it had gone to sleep, and otherwise 5.
+constexpr int kAwakeSteps = 8;
+
 // Begins the sums x · weights of M by N tiles, or adds to them where they are not the first. They
 // stay in their tiles: end_sums() or the next multiplication of as many tiles, for which these are
-// the sums `before`, bring them to memory; the latter without a pause. At each step some of the
-// `work` is done that waits meanwhile.
+// the sums `before`, bring them to memory; the latter without a pause. work.after<I>(), I from 0 to
+// 5, does some of what waits meanwhile at each step but the first and a tail.
 //
-// Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights.
+// Tiles 0 to 5 are the sums (2n + m), 6 has rows and 7 weights: with six sums two tiles of rows and
+// three of weights come from L2 for six products, where with four sums it would be four for four.
 template <int M, int N, typename Work>
 void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& work) {
+  // Each panel begins with the rows that the one before ended with.
   const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes,
-                        const auto& begin) __attribute__((always_inline)) {
-    load_tile<4>(x, 64);
-    load_tile<6>(weights, 64);
-    if (M > 1) load_tile<5>(x + o.x_bytes, 64);
-    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
+                        const auto& begin, auto& meanwhile) __attribute__((always_inline)) {
+    load_tile<6>(x, 64);
+    load_tile<7>(weights, 64);
     begin.template operator()<0>();
-    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(0, 6, 7);
+    meanwhile.template after<0>();
     if (M > 1) {
-      begin.template operator()<2>();
-      _tile_dpbsud(2, 5, 6);
-    }
-    if (N > 1) {
+      load_tile<6>(x + o.x_bytes, 64);
       begin.template operator()<1>();
-      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(1, 6, 7);
     }
+    meanwhile.template after<1>();
+    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
     if (M > 1 && N > 1) {
       begin.template operator()<3>();
-      _tile_dpbsud(3, 5, 7);
+      _tile_dpbsud(3, 6, 7);
+      load_tile<6>(x, 64);
     }
+    meanwhile.template after<2>();
+    if (N > 1) {
+      begin.template operator()<2>();
+      _tile_dpbsud(2, 6, 7);
+    }
+    meanwhile.template after<3>();
+    if (N > 2) {
+      load_tile<7>(weights + 2 * panel_bytes, 64);
+      begin.template operator()<4>();
+      _tile_dpbsud(4, 6, 7);
+    }
+    meanwhile.template after<4>();
+    if (M > 1 && N > 2) {
+      load_tile<6>(x + o.x_bytes, 64);
+      begin.template operator()<5>();
+      _tile_dpbsud(5, 6, 7);
+    }
+    meanwhile.template after<5>();
   };
   const auto begin = [&]<int T>() __attribute__((always_inline)) {
     begin_sum<T>(in_memory(before), in_memory(sums), first);
   };
   const auto go_on = []<int>() {};
-  if (o.tiles == 0) return step(o.x, o.tail, kTileBytes, begin);
-  step(o.x, o.weights, o.panel_bytes, begin);
-  work.some();
+  Nothing nothing;
+  if (o.tiles == 0) return step(o.x, o.tail, kTileBytes, begin, nothing);
+  step(o.x, o.weights, o.panel_bytes, begin, nothing);
+  alignas(64) std::byte nowhere[kTileBytes];
   for (int t = 1; t < o.tiles; ++t) {
-    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on);
-    work.some();
+    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on, work);
+    if (t % kAwakeSteps == 0) store_tile<7>(nowhere, 64);
   }
-  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes, go_on);
+  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes, go_on, nothing);
 }
 
 }  // namespace

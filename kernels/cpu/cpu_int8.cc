@@ -174,7 +174,7 @@ Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
     const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
     const int blocks = ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs));
     const int even = ceil_div(panels * blocks, pool_.size() * kTasksPerThread);
-    return {round_up(ceil_div(rows, blocks), kQuantisedRowBlock),
+    return {round_up(ceil_div(rows, blocks), QuantisedRows::kTileRows),
             round_up(std::min(kMostTiledPanels, even), kTiledPanels)};
   }
   const int fitting =

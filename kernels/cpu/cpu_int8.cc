@@ -24,7 +24,7 @@ constexpr int kFewestExpandedRows = 16;
 // a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
 constexpr int64_t kTiledRowBytes = 1'100'000;
 constexpr int kTiledInputs = 2560;
-constexpr int kMostTiledPanels = 33;
+constexpr int kMostTiledPanels = 32;
 // A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
 // and 10 to 13 MB lost more by being read from memory.
 constexpr int64_t kMostCachedBytes = 16'000'000;

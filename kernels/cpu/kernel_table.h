@@ -79,7 +79,7 @@ struct QuantisedRows {
 inline constexpr int kQuantisedRowBlock = 32;
 
 // In tiles: panels of 16 outputs that are multiplied at once.
-inline constexpr int kTiledPanels = 3;
+inline constexpr int kTiledPanels = 2;
 // In tiles: bytes of scratch for a block of so many rows and outputs.
 inline constexpr int64_t tiled_scratch(int rows, int outputs) {
   constexpr int kOutputs = kTiledPanels * 16;

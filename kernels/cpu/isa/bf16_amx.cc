@@ -91,10 +91,7 @@ struct Operands {
 template <int M, int N>
 void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
   const TileSums all = {reinterpret_cast<std::byte*>(&sums), kBlockOutputs * sizeof(float)};
-  begin_sum<0>({}, all, first);
-  if (M > 1) begin_sum<1>({}, all, first);
-  if (N > 1) begin_sum<2>({}, all, first);
-  if (M > 1 && N > 1) begin_sum<3>({}, all, first);
+  begin_sums<M, N>(all, first);
   const auto step = [&](const std::byte* x, const std::byte* weights, int64_t panel_bytes)
       __attribute__((always_inline)) {
     _tile_loadd(6, weights, 64);
@@ -102,11 +99,11 @@ void multiply(const Operands& o, bool first, Finisher& behind, Sums& sums) {
     _tile_dpbf16ps(0, 4, 6);
     if (N > 1) {
       _tile_loadd(7, weights + panel_bytes, 64);
-      _tile_dpbf16ps(2, 4, 7);
+      _tile_dpbf16ps(1, 4, 7);
     }
     if (M > 1) {
       _tile_loadd(5, x + o.x_bytes, 64);
-      _tile_dpbf16ps(1, 5, 6);
+      _tile_dpbf16ps(2, 5, 6);
     }
     if (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
   };

@@ -12,6 +12,10 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
+// L1 holds the weights of a pair of panels for so many tiles of inputs while rows pass it by.
+constexpr int kInnerTiles = 18;
+// So many blocks of rows are worth it: the weights are read from L2 once for all of them.
+constexpr int kBlocksToPass = 4;
 // What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of a block
 // are finished at once, and otherwise beside everyone's sums.
 constexpr int64_t kWholeRowBytes = 1'400'000;
@@ -33,8 +37,8 @@ int parts(int n, int most) {
 
 // The product of a block whose rows are one group each.
 //
-// All of its inputs, or as many as fit L2 for all rows; of those three panels of weights; and with
-// these all rows, 32 at a time.
+// All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; of those as
+// many inputs as fit L1; and with these all rows, 32 at a time.
 template <Epilogue kEpilogue>
 class WholeRows {
  public:
@@ -44,9 +48,11 @@ class WholeRows {
     const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
     const int fitting = static_cast<int>(kRowBytes / line_bytes) + 1;
     const int count = all_tiles() * line_bytes <= kWholeRowBytes ? 1 : parts(all_tiles(), fitting);
+    const int inner = rows_pass() ? parts(parts(all_tiles(), count), kInnerTiles) : 1;
+    wait_ = count > 1 ? Wait::kForInputs : inner > 1 ? Wait::kForPair : Wait::kForBlock;
     for (int i = 0; i < count; ++i) {
       const Range inputs = part_of(all_tiles(), count, i);
-      for (int panel = 0; panel < panels(); panel += kTiledPanels) multiply_panels(panel, inputs);
+      for (int panel = 0; panel < panels(); panel += 2) multiply_panels(panel, inputs, inner);
     }
     bring_back();
     meanwhile_.finish_all();
@@ -54,41 +60,54 @@ class WholeRows {
   }
 
  private:
-  int panels() const { return (block_.outputs + kPanel - 1) / kPanel; }
-  int row_blocks() const { return (block_.rows + kBlockRows - 1) / kBlockRows; }
+  // What the sums of a block wait for in memory before they are finished.
+  enum class Wait { kForBlock, kForPair, kForInputs };
+
+  int panels() const { return parts(block_.outputs, kPanel); }
+  int row_blocks() const { return parts(block_.rows, kBlockRows); }
+  bool rows_pass() const { return row_blocks() >= kBlocksToPass; }
   int tail_steps() const { return block_.steps % kTileSteps; }
   int all_tiles() const { return parts(block_.steps, kTileSteps); }
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
   bool is_last(Range inputs) const { return inputs.end == all_tiles(); }
 
-  // `inputs` count tiles.
-  void multiply_panels(int panel, Range inputs) {
+  // `inputs` count tiles, and are taken in `inner` parts.
+  void multiply_panels(int panel, Range inputs, int inner) {
     fetch_after(panel, inputs);
     if (is_last(inputs)) {
       copy_tail(panel);
       finisher(panel) = Finisher(block_, panel);
     }
-    for (int row = 0; row < block_.rows; row += kBlockRows) one(panel, row, inputs);
+    const int count = inputs.end - inputs.begin;
+    for (int i = 0; i < inner; ++i) {
+      const Range part = part_of(count, inner, i);
+      for (int row = 0; row < block_.rows; row += kBlockRows) {
+        one(panel, row, {inputs.begin + part.begin, inputs.begin + part.end});
+      }
+    }
+    if (is_last(inputs) && wait_ != Wait::kForBlock) {
+      bring_back();
+      finish(panel, 0, block_.rows, row_blocks() * count);
+    }
   }
 
   // What comes after these panels is fetched meanwhile.
   void fetch_after(int panel, Range inputs) {
-    const uint8_t* next = block_.values + (int64_t{panel} + kTiledPanels) * panel_bytes();
-    if (panel + kTiledPanels >= panels()) next = is_last(inputs) ? block_.next : block_.values;
+    const uint8_t* next = block_.values + (int64_t{panel} + 2) * panel_bytes();
+    if (panel + 2 >= panels()) next = is_last(inputs) ? block_.next : block_.values;
     if (!next) return;
     next += int64_t{inputs.begin} * kTileBytes;
-    const int tiles = inputs.end - inputs.begin;
     Prefetch& ahead = meanwhile_.ahead;
     ahead.next = next;
-    ahead.end = next + int64_t{tiles} * kTileBytes;
+    ahead.end = next + int64_t{inputs.end - inputs.begin} * kTileBytes;
     ahead.panel_bytes = panel_bytes();
-    ahead.lines = parts(tiles * kTileSteps, row_blocks() * most(1, tiles - 1));
+    ahead.lines = parts(kTileSteps, row_blocks());
   }
 
   // Where a panel does not end on a whole tile, what follows it is not its own, nor perhaps there.
   void copy_tail(int panel) {
     if (tail_steps() == 0) return;
-    const int count = least(kTiledPanels, panels() - panel);
+    const int count = least(2, panels() - panel);
     for (int n = 0; n < count; ++n) {
       const uint8_t* end = block_.values + (int64_t{panel} + n + 1) * panel_bytes();
       std::memcpy(tail_ + n * kTileBytes, end - tail_steps() * 64, tail_steps() * 64);
@@ -97,15 +116,21 @@ class WholeRows {
     asm volatile("" ::: "memory");
   }
 
-  // That of these panels, or of those before them.
-  Finisher& finisher(int panel) { return finishers_[panel / kTiledPanels % 2]; }
+  // That of this pair of panels, or of the one before.
+  Finisher& finisher(int panel) { return finishers_[panel / 2 % 2]; }
 
-  // Where the sums of a block stand: all of them wait for the rest of their inputs, or two take
-  // turns, one being multiplied while the other is finished.
-  Sums& sums(int panel, int row, Range inputs) {
+  Sums& sums(int panel, int row) {
     auto* all = reinterpret_cast<Sums*>(block_.scratch);
-    if (inputs.begin == 0 && is_last(inputs)) return all[turn_++ % 2];
-    return all[panel / kTiledPanels * row_blocks() + row / kBlockRows];
+    const int block = row / kBlockRows;
+    const int pair = panel / 2;
+    // Two take turns, one being multiplied while the other is finished.
+    if (wait_ == Wait::kForBlock) return all[(pair * row_blocks() + block) % 2];
+    return all[(wait_ == Wait::kForPair ? pair % 2 : pair) * row_blocks() + block];
+  }
+
+  void finish(int panel, int row, int rows, int steps) {
+    const Finisher& own = finisher(panel);
+    meanwhile_.finish_behind(own, own.row(block_, sums(panel, row), row), rows, steps);
   }
 
   void one(int panel, int row, Range inputs) {
@@ -117,57 +142,48 @@ class WholeRows {
                                inputs.end - inputs.begin - (tail ? 1 : 0),
                                tail ? tail_ : nullptr};
     const int rows = least(block_.rows - row, kBlockRows);
-    Sums& to = sums(panel, row, inputs);
-    multiply_block(operands, rows, panels() - panel, inputs.begin == 0, to);
-    if (is_last(inputs)) {
-      const Finisher& own = finisher(panel);
-      meanwhile_.finish_behind(own, own.row(block_, to, row), rows, most(1, operands.tiles - 1));
+    Sums& to = sums(panel, row);
+    const bool first = inputs.begin == 0;
+    if (rows_pass()) {
+      multiply_block<true>(operands, rows, panels() - panel, first, to);
+    } else {
+      multiply_block<false>(operands, rows, panels() - panel, first, to);
     }
+    if (wait_ == Wait::kForBlock) finish(panel, row, rows, most(1, operands.tiles - 1));
   }
 
+  template <bool kStreamsRows>
   void multiply_block(const Operands& operands, int rows, int panels, bool first, Sums& to) {
-    if (rows > kTileRows && panels >= kTiledPanels) {
-      multiply<2, 3>(operands, before_, &to, first, meanwhile_);
+    if (rows > kTileRows && panels > 1) {
+      multiply<2, 2, kStreamsRows>(operands, before_, &to, first, meanwhile_);
       before_ = &to;
       return;
     }
     bring_back();
     if (rows > kTileRows) {
-      multiply_alone<2>(operands, panels, first, to);
+      multiply<2, 1, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      end_sums<2, 1>(in_memory(&to));
+    } else if (panels > 1) {
+      multiply<1, 2, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      end_sums<1, 2>(in_memory(&to));
     } else {
-      multiply_alone<1>(operands, panels, first, to);
+      multiply<1, 1, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      end_sums<1, 1>(in_memory(&to));
     }
-  }
-
-  template <int M>
-  void multiply_alone(const Operands& operands, int panels, bool first, Sums& to) {
-    if (panels >= 3) {
-      multiply_alone<M, 3>(operands, first, to);
-    } else if (panels == 2) {
-      multiply_alone<M, 2>(operands, first, to);
-    } else {
-      multiply_alone<M, 1>(operands, first, to);
-    }
-  }
-
-  template <int M, int N>
-  void multiply_alone(const Operands& operands, bool first, Sums& to) {
-    multiply<M, N>(operands, nullptr, &to, first, meanwhile_);
-    end_sums<M, N>(in_memory(&to));
   }
 
   // The sums that are still in the tiles.
   void bring_back() {
-    if (before_) end_sums<2, 3>(in_memory(before_));
+    if (before_) end_sums<2, 2>(in_memory(before_));
     before_ = nullptr;
   }
 
   const Int8Block& block_;
   Meanwhile<kEpilogue> meanwhile_;
   Finisher finishers_[2] = {Finisher(block_, 0), Finisher(block_, 0)};
+  Wait wait_ = Wait::kForBlock;
   Sums* before_ = nullptr;  // those of the block before, which are still in the tiles
-  int turn_ = 0;
-  alignas(64) uint8_t tail_[kTiledPanels * kTileBytes] = {};
+  alignas(64) uint8_t tail_[2 * kTileBytes] = {};
 };
 
 void whole_rows(const Int8Block& block) {
@@ -196,10 +212,7 @@ class Groups {
     for (int first = 0; first < block_.outputs; first += kBlockOutputs) {
       const int panel = first / kPanel;
       for (int row = 0; row < block_.rows; row += kBlockRows) {
-        const int panels = parts(block_.outputs - first, kPanel);
-        if (panels >= 3) {
-          one<3>(panel, row);
-        } else if (panels == 2) {
+        if (block_.outputs - first > kPanel) {
           one<2>(panel, row);
         } else {
           one<1>(panel, row);
@@ -224,10 +237,10 @@ class Groups {
                                  tiles,
                                  nullptr};
       if (rows > kTileRows) {
-        multiply<2, N>(operands, nullptr, &sums_, true, none_);
+        multiply<2, N, false>(operands, nullptr, &sums_, true, none_);
         end_sums<2, N>(in_memory(&sums_));
       } else {
-        multiply<1, N>(operands, nullptr, &sums_, true, none_);
+        multiply<1, N, false>(operands, nullptr, &sums_, true, none_);
         end_sums<1, N>(in_memory(&sums_));
       }
       add_group<N>(x, rows, block_.scales + int64_t{panel} * x.groups * kPanel, g);

@@ -34,7 +34,7 @@ inline int most(int a, int b) {
   return a > b ? a : b;
 }
 
-// Sums of 32 rows and 48 outputs.
+// Sums of 32 rows and 32 outputs.
 struct alignas(64) Sums {
   int32_t at[kBlockRows][kBlockOutputs];
 };
@@ -49,7 +49,7 @@ struct Operands {
   const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
 };
 
-// The panels that are wanted next, brought into L2 line by line while others are multiplied.
+// The two panels that are wanted next, brought into L2 line by line while others are multiplied.
 struct Prefetch {
   const uint8_t* next = nullptr;
   const uint8_t* end = nullptr;
@@ -59,7 +59,8 @@ struct Prefetch {
   [[gnu::always_inline]] inline void some() {
     if (next >= end) return;
     for (int i = 0; i < lines; ++i, next += 64) {
-      for (int n = 0; n < kTiledPanels; ++n) _mm_prefetch(next + n * panel_bytes, _MM_HINT_T1);
+      _mm_prefetch(next, _MM_HINT_T1);
+      _mm_prefetch(next + panel_bytes, _MM_HINT_T1);
     }
   }
 };
@@ -80,10 +81,10 @@ struct RowOfSums {
   }
 };
 
-// What is done with the sums of three panels, by the arithmetic of Ops::linear.
+// What is done with the sums of two panels, by the arithmetic of Ops::linear.
 class Finisher {
  public:
-  // For the outputs of panel `panel` and, where they exist, the next two.
+  // For the outputs of panel `panel` and, where it exists, the next one.
   Finisher(const Int8Block& block, int panel) : first_(panel * kPanel) {
     const int count = least(block.outputs - first_, kBlockOutputs);
     for (int n = 0; n * kPanel < count; ++n) {
@@ -129,8 +130,8 @@ class Finisher {
   __m512 biases_[kTiledPanels] = {};
 };
 
-// What is done between the multiplications of a block: the block before is finished, and the panels
-// that come next are fetched.
+// What is done between multiplications: sums of before are finished, and the panels that come next
+// are fetched.
 template <Epilogue kEpilogue>
 class Meanwhile {
  public:
@@ -148,7 +149,7 @@ class Meanwhile {
 
   void finish_all() { finish_rows(left_); }
 
-  // After product I of the six of a step. A vector at a time holds up the tiles' loads least.
+  // After product I of the four of a step. A vector at a time holds up the tiles' loads least.
   template <int I>
   [[gnu::always_inline]] inline void after() {
     if (I == 0) ahead.some();
@@ -156,9 +157,9 @@ class Meanwhile {
     if (at_a_step_ == 1) {
       if (I % 2 == 1) finish<I / 2>();
     } else {
-      finish<I % 3>();
+      finish<I % 2>();
     }
-    if (I == 5 && at_a_step_ > 2) finish_rows(least(at_a_step_ - 2, left_));
+    if (I == 3 && at_a_step_ > 2) finish_rows(least(at_a_step_ - 2, left_));
   }
 
  private:
@@ -166,14 +167,13 @@ class Meanwhile {
     for (int i = 0; i < count; ++i) {
       finish<0>();
       finish<1>();
-      finish<2>();
     }
   }
 
   template <int N>
   [[gnu::always_inline]] inline void finish() {
     finisher_->template finish<kEpilogue, N>(row_);
-    if (N < 2) return;
+    if (N == 0) return;
     row_.advance();
     --left_;
   }
@@ -194,6 +194,15 @@ inline TileSums in_memory(Sums* sums) {
   return {reinterpret_cast<std::byte*>(sums), kBlockOutputs * sizeof(int32_t)};
 }
 
+template <int T, bool kStreams>
+[[gnu::always_inline]] inline void load_rows(const int8_t* rows) {
+  if (kStreams) {
+    stream_tile<T>(rows, 64);
+  } else {
+    load_tile<T>(rows, 64);
+  }
+}
+
 // A tile is stored at least every so many steps: one that is stored after some 700 ns without any
 // takes 300 ns, as if what carries it had gone to sleep, and otherwise 5.
 constexpr int kAwakeSteps = 8;
@@ -201,50 +210,36 @@ constexpr int kAwakeSteps = 8;
 // Begins the sums x · weights of M by N tiles, or adds to them where they are not the first. They
 // stay in their tiles: end_sums() or the next multiplication of as many tiles, for which these are
 // the sums `before`, bring them to memory; the latter without a pause. work.after<I>(), I from 0 to
-// 5, does some of what waits meanwhile at each step but the first and a tail.
+// 3, does some of what waits meanwhile at each step but the first and a tail.
 //
-// Tiles 0 to 5 are the sums (2n + m), 6 has rows and 7 weights: with six sums two tiles of rows and
-// three of weights come from L2 for six products, where with four sums it would be four for four.
-template <int M, int N, typename Work>
+// Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights. kStreamsRows where the
+// weights will be wanted again for other rows: they stay in L1 then.
+template <int M, int N, bool kStreamsRows, typename Work>
 void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& work) {
-  // Each panel begins with the rows that the one before ended with.
   const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes,
                         const auto& begin, auto& meanwhile) __attribute__((always_inline)) {
-    load_tile<6>(x, 64);
-    load_tile<7>(weights, 64);
+    load_rows<4, kStreamsRows>(x);
+    load_tile<6>(weights, 64);
+    if (M > 1) load_rows<5, kStreamsRows>(x + o.x_bytes);
+    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
     begin.template operator()<0>();
-    _tile_dpbsud(0, 6, 7);
+    _tile_dpbsud(0, 4, 6);
     meanwhile.template after<0>();
     if (M > 1) {
-      load_tile<6>(x + o.x_bytes, 64);
-      begin.template operator()<1>();
-      _tile_dpbsud(1, 6, 7);
+      begin.template operator()<2>();
+      _tile_dpbsud(2, 5, 6);
     }
     meanwhile.template after<1>();
-    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
-    if (M > 1 && N > 1) {
-      begin.template operator()<3>();
-      _tile_dpbsud(3, 6, 7);
-      load_tile<6>(x, 64);
+    if (N > 1) {
+      begin.template operator()<1>();
+      _tile_dpbsud(1, 4, 7);
     }
     meanwhile.template after<2>();
-    if (N > 1) {
-      begin.template operator()<2>();
-      _tile_dpbsud(2, 6, 7);
+    if (M > 1 && N > 1) {
+      begin.template operator()<3>();
+      _tile_dpbsud(3, 5, 7);
     }
     meanwhile.template after<3>();
-    if (N > 2) {
-      load_tile<7>(weights + 2 * panel_bytes, 64);
-      begin.template operator()<4>();
-      _tile_dpbsud(4, 6, 7);
-    }
-    meanwhile.template after<4>();
-    if (M > 1 && N > 2) {
-      load_tile<6>(x + o.x_bytes, 64);
-      begin.template operator()<5>();
-      _tile_dpbsud(5, 6, 7);
-    }
-    meanwhile.template after<5>();
   };
   const auto begin = [&]<int T>() __attribute__((always_inline)) {
     begin_sum<T>(in_memory(before), in_memory(sums), first);

@@ -36,20 +36,25 @@ template <int T>
 [[gnu::always_inline]] inline void load_tile(const void* from, int64_t stride) {
   asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(from), "r"(stride));
 }
+// Past L1, which keeps what it has: for what will not be wanted again soon.
+template <int T>
+[[gnu::always_inline]] inline void stream_tile(const void* from, int64_t stride) {
+  asm volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(from), "r"(stride));
+}
 template <int T>
 [[gnu::always_inline]] inline void store_tile(void* to, int64_t stride) {
   asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(T), "r"(to), "r"(stride) : "memory");
 }
 
-// A block of sums in memory, 4 bytes each, and how it is taken into tiles: 16 rows or 32 and up to
-// 48 columns, of which tile 2n + m has rows 16m and columns 16n.
+// Sums of products of 32 rows and 32 columns in memory, 4 bytes each, and how they are taken into
+// tiles 0 to 3: tile 2m + n has rows 16m and columns 16n of them.
 struct TileSums {
   std::byte* data = nullptr;
   int64_t stride = 0;  // bytes of a row
 
   template <int T>
   [[gnu::always_inline]] std::byte* part() const {
-    return data + T % 2 * 16 * stride + T / 2 * 64;
+    return data + T / 2 * 16 * stride + T % 2 * 64;
   }
   template <int T>
   [[gnu::always_inline]] void store() const {
@@ -70,15 +75,22 @@ template <int T>
   }
 }
 
-// Brings the sums of M by N tiles to memory.
+// Tiles of M by N.
+template <int M, int N>
+[[gnu::always_inline]] inline void begin_sums(const TileSums& sums, bool first) {
+  begin_sum<0>({}, sums, first);
+  if (N > 1) begin_sum<1>({}, sums, first);
+  if (M > 1) begin_sum<2>({}, sums, first);
+  if (M > 1 && N > 1) begin_sum<3>({}, sums, first);
+}
+
+// And back.
 template <int M, int N>
 [[gnu::always_inline]] inline void end_sums(const TileSums& sums) {
   sums.store<0>();
-  if (M > 1) sums.store<1>();
-  if (N > 1) sums.store<2>();
+  if (N > 1) sums.store<1>();
+  if (M > 1) sums.store<2>();
   if (M > 1 && N > 1) sums.store<3>();
-  if (N > 2) sums.store<4>();
-  if (M > 1 && N > 2) sums.store<5>();
 }
 
 }  // namespace

@@ -246,13 +246,16 @@ void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& wor
   };
   const auto go_on = []<int>() {};
   Nothing nothing;
+  // A copy, which can stay in registers: what is written to outputs cannot change it.
+  Work here = work;
   if (o.tiles == 0) return step(o.x, o.tail, kTileBytes, begin, nothing);
   step(o.x, o.weights, o.panel_bytes, begin, nothing);
   alignas(64) std::byte nowhere[kTileBytes];
   for (int t = 1; t < o.tiles; ++t) {
-    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on, work);
+    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on, here);
     if (t % kAwakeSteps == 0) store_tile<7>(nowhere, 64);
   }
+  work = here;
   if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes, go_on, nothing);
 }
 

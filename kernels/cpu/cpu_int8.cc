@@ -162,7 +162,8 @@ void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& p
       values = own;
     }
     const QuantisedRows to = inputs.rows.from(row);
-    table_.int8.quantise_row(values, x.cols, panels.group, to);
+    const float* next = from.f32(std::min(row + 1, x.rows - 1));
+    table_.int8.quantise_row(values, x.cols, panels.group, to, next);
     if (sums) add_sums(to, panels);
   });
 }

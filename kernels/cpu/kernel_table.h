@@ -130,8 +130,10 @@ struct Int4Functions {
 };
 
 struct Int8Functions {
-  // One row of n values, n a multiple of group, by the rule of Ops::linear.
-  void (*quantise_row)(const float* x, int n, int group, const QuantisedRows& out);
+  // One row of n values, n a multiple of group, by the rule of Ops::linear. As many values from
+  // `next` on are fetched meanwhile.
+  void (*quantise_row)(const float* x, int n, int group, const QuantisedRows& out,
+                       const float* next);
   void (*linear)(const Int8Block& block);
   // Whether `linear` takes rows in tiles too.
   bool tiles = false;

@@ -62,10 +62,18 @@ struct Int8Kernels {
     return Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127));
   }
 
-  // Writes the n values of a group that are x / scale, scale not 0 or NaN, from out.at(first) on
-  // and returns their sum.
-  static int32_t quantise_group(const float* x, int n, float scale, const QuantisedRows& out,
+  // A group of values, and what is fetched meanwhile, as many.
+  struct Group {
+    const float* x;
+    const float* next;
+    int n;
+  };
+
+  // Writes the values of a group divided by scale, which is not 0 or NaN, from out.at(first) on and
+  // returns their sum.
+  static int32_t quantise_group(const Group& group, float scale, const QuantisedRows& out,
                                 int64_t first) {
+    const auto [x, next, n] = group;
     // Where a scale is smaller its inverse is large, or infinite.
     constexpr float kSmallScale = 1e-30F;
     constexpr int kAtOnce = 4;
@@ -74,7 +82,10 @@ struct Int8Kernels {
     int i = 0;
     for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
       V v[kAtOnce];
-      for (int k = 0; k < kAtOnce; ++k) v[k] = Vec::load(x + i + k * kLanes);
+      for (int k = 0; k < kAtOnce; ++k) {
+        v[k] = Vec::load(x + i + k * kLanes);
+        __builtin_prefetch(next + i + k * kLanes, 0, 2);
+      }
       round_quotients(by, v);
       sums = sums + ((v[0] + v[1]) + (v[2] + v[3]));
       for (int k = 0; k < kAtOnce; ++k) Vec::store_int8(out.at(first + i + k * kLanes), v[k]);
@@ -89,16 +100,17 @@ struct Int8Kernels {
     return static_cast<int32_t>(Vec::reduce_add(sums));
   }
 
-  static void quantise_row(const float* x, int n, int group, const QuantisedRows& out) {
+  static void quantise_row(const float* x, int n, int group, const QuantisedRows& out,
+                           const float* next) {
     const int unit = out.tiles ? QuantisedRows::kLine : kStep;
     const int padded = (group + unit - 1) / unit * unit;
     int64_t first = 0;
-    for (int g = 0; g * group < n; ++g, x += group, first += padded) {
+    for (int g = 0; g * group < n; ++g, x += group, next += group, first += padded) {
       const float scale = Quantiser<Vec>::scale(x, group);
       out.scales[g] = scale;
       out.corrections[g] = 0;
       if (scale > 0) {
-        out.corrections[g] = -128 * quantise_group(x, group, scale, out, first);
+        out.corrections[g] = -128 * quantise_group({x, next, group}, scale, out, first);
       } else {
         for (int i = 0; i < group; ++i) *out.at(first + i) = 0;
       }

@@ -144,8 +144,8 @@ TEST_P(LinearInt8Ops, EqualsTheReferenceOnLongSums) {
 // Rows of one group, several tiles of inputs long, with and without a last one that is not full.
 TEST_P(LinearInt8Ops, EqualsTheReferenceOnWholeRows) {
   Random random(14);
-  for (const int rows : {8, 17, 33, 70}) {
-    for (const int inputs : {48, 588, 4680, 9217}) {
+  for (const int rows : {8, 17, 33, 70, 131}) {
+    for (const int inputs : {48, 588, 1100, 2600, 9217}) {
       Case c = random_case(random, rows, inputs, inputs, {67 + rows % 3 * 15});
       c.epilogue = kExactEpilogues[rows % 3];
       expect_reference_bits(c);

@@ -6,6 +6,7 @@
 
 #include "app/pipeline.h"
 #include "host/error.h"
+#include "kernels/first_maximum.h"
 #include "llm/random.h"
 
 namespace ocelli::app {
@@ -39,7 +40,6 @@ BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
     : config_(config),
       shape_(shape),
       ops_(std::move(ops)),
-      sampler_({}, config.vocab_size()),
       prompt_(shape.prompt_rows),
       tokens_(shape.most_batch) {
   if (config.vision) load_vision(*config.vision, weights);
@@ -58,7 +58,7 @@ BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
   x_ = ops_.tensor(limits.max_rows, decoder_->hidden_size(), DType::kF32, Placement::kActivation);
   logits_ =
       ops_.tensor(shape.most_batch, decoder_->vocab_size(), DType::kF32, Placement::kActivation);
-  host_logits_.resize(int64_t{shape.most_batch} * decoder_->vocab_size());
+  host_logits_.resize(decoder_->vocab_size());
   llm::Random random(1);
   for (auto* ids : {&prompt_, &tokens_}) {
     for (int32_t& id : *ids) id = static_cast<int32_t>(random.next() % decoder_->vocab_size());
@@ -171,14 +171,9 @@ void BenchModel::forward(int rows, std::span<const Segment> segments,
   decoder_->forward(x, segments);
   const Tensor logits = logits_.row_range(0, static_cast<int>(wanted.size()));
   decoder_->logits(x, wanted, logits);
-  const size_t vocab = decoder_->vocab_size();
-  const auto values = std::span(host_logits_).first(wanted.size() * vocab);
-  ops_.read(logits, values);
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const int32_t token = sampler_.sample(values.subspan(i * vocab, vocab), {});
-    if (token == llm::Sampler::kNotFinite) fail_not_finite();
-    tokens_[i] = token;
-  }
+  const auto tokens = std::span(tokens_).first(wanted.size());
+  ops_.argmax(logits, host_logits_, tokens);
+  if (std::ranges::count(tokens, kernels::kNoMaximum) > 0) fail_not_finite();
 }
 
 }  // namespace ocelli::app

@@ -10,7 +10,6 @@
 #include "app/model.h"
 #include "kernels/ops.h"
 #include "llm/engine.h"
-#include "llm/sampler.h"
 
 namespace ocelli::app {
 
@@ -54,7 +53,7 @@ class BenchModel {
   void load_vision(const VisionConfig& config, const ModelWeights& weights);
   void wait_for(const kernels::Tensor& result);
   kernels::Tensor image_rows(const kernels::Tensor& features) const;
-  // Runs the decoder over rows of x_ and samples a token for each of `wanted`.
+  // Runs the decoder over rows of x_ and takes the likeliest token for each of `wanted`.
   void forward(int rows, std::span<const kernels::Segment> segments,
                std::span<const int32_t> wanted);
   void forward_prompt();
@@ -68,14 +67,13 @@ class BenchModel {
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;
   std::unique_ptr<llm::Engine> engine_;  // of caption()
-  llm::Sampler sampler_;
-  std::vector<float> patches_;  // of one picture
-  kernels::Tensor features_;    // of the last encode()
-  kernels::Tensor x_;           // [most rows, hidden]
-  kernels::Tensor logits_;      // [most batch, vocab]
-  std::vector<float> host_logits_;
-  std::vector<int32_t> prompt_;  // tokens
-  std::vector<int32_t> tokens_;  // the last of each sequence
+  std::vector<float> patches_;           // of one picture
+  kernels::Tensor features_;             // of the last encode()
+  kernels::Tensor x_;                    // [most rows, hidden]
+  kernels::Tensor logits_;               // [most batch, vocab]
+  std::vector<float> host_logits_;       // of a row
+  std::vector<int32_t> prompt_;          // tokens
+  std::vector<int32_t> tokens_;          // the last of each sequence
 };
 
 }  // namespace ocelli::app

@@ -53,15 +53,13 @@ class CpuOps : public HostOps {
 
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
     check_embed(table, rows, out);
-    const Rows from = rows_of(table);
-    const Rows to = rows_of(out);
-    for (int i = 0; i < out.rows; ++i) {
+    each_row(out.rows, out.cols, [&, from = rows_of(table), to = rows_of(out)](int i) {
       if (table.dtype == DType::kI8) {
         QuantisedTable::read_row(table, rows[i], to.f32(i));
       } else {
         table_.to_f32(from.dtype, shifted(from, rows[i], 0).data, out.cols, to.f32(i));
       }
-    }
+    });
   }
 
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,

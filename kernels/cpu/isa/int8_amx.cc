@@ -12,9 +12,10 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
-// L1 holds the weights of a pair of panels for so many tiles of inputs while rows pass it by.
-constexpr int kInnerTiles = 18;
-// So many blocks of rows are worth it: the weights are read from L2 once for all of them.
+// L1 keeps so many tiles of weights while rows pass it by, and what else of weights there is.
+constexpr int kKeptTiles = 36;
+constexpr int kKeptOfOnePanel = 32;
+// So many blocks of rows are worth it.
 constexpr int kBlocksToPass = 4;
 // What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of a block
 // are finished at once, and otherwise beside everyone's sums.
@@ -37,8 +38,8 @@ int parts(int n, int most) {
 
 // The product of a block whose rows are one group each.
 //
-// All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; of those as
-// many inputs as fit L1; and with these all rows, 32 at a time.
+// All of its inputs, or as many as fit L2 for all rows; of those two panels of weights; and with
+// these all rows, 32 at a time.
 template <Epilogue kEpilogue>
 class WholeRows {
  public:
@@ -48,11 +49,9 @@ class WholeRows {
     const int64_t line_bytes = int64_t{row_blocks()} * kBlockRows * 64;
     const int fitting = static_cast<int>(kRowBytes / line_bytes) + 1;
     const int count = all_tiles() * line_bytes <= kWholeRowBytes ? 1 : parts(all_tiles(), fitting);
-    const int inner = rows_pass() ? parts(parts(all_tiles(), count), kInnerTiles) : 1;
-    wait_ = count > 1 ? Wait::kForInputs : inner > 1 ? Wait::kForPair : Wait::kForBlock;
     for (int i = 0; i < count; ++i) {
       const Range inputs = part_of(all_tiles(), count, i);
-      for (int panel = 0; panel < panels(); panel += 2) multiply_panels(panel, inputs, inner);
+      for (int panel = 0; panel < panels(); panel += 2) multiply_panels(panel, inputs);
     }
     bring_back();
     meanwhile_.finish_all();
@@ -60,9 +59,6 @@ class WholeRows {
   }
 
  private:
-  // What the sums of a block wait for in memory before they are finished.
-  enum class Wait { kForBlock, kForPair, kForInputs };
-
   int panels() const { return parts(block_.outputs, kPanel); }
   int row_blocks() const { return parts(block_.rows, kBlockRows); }
   bool rows_pass() const { return row_blocks() >= kBlocksToPass; }
@@ -71,24 +67,14 @@ class WholeRows {
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
   bool is_last(Range inputs) const { return inputs.end == all_tiles(); }
 
-  // `inputs` count tiles, and are taken in `inner` parts.
-  void multiply_panels(int panel, Range inputs, int inner) {
+  // `inputs` count tiles.
+  void multiply_panels(int panel, Range inputs) {
     fetch_after(panel, inputs);
     if (is_last(inputs)) {
       copy_tail(panel);
       finisher(panel) = Finisher(block_, panel);
     }
-    const int count = inputs.end - inputs.begin;
-    for (int i = 0; i < inner; ++i) {
-      const Range part = part_of(count, inner, i);
-      for (int row = 0; row < block_.rows; row += kBlockRows) {
-        one(panel, row, {inputs.begin + part.begin, inputs.begin + part.end});
-      }
-    }
-    if (is_last(inputs) && wait_ != Wait::kForBlock) {
-      bring_back();
-      finish(panel, 0, block_.rows, row_blocks() * count);
-    }
+    for (int row = 0; row < block_.rows; row += kBlockRows) one(panel, row, inputs);
   }
 
   // What comes after these panels is fetched meanwhile.
@@ -119,55 +105,54 @@ class WholeRows {
   // That of this pair of panels, or of the one before.
   Finisher& finisher(int panel) { return finishers_[panel / 2 % 2]; }
 
-  Sums& sums(int panel, int row) {
-    auto* all = reinterpret_cast<Sums*>(block_.scratch);
-    const int block = row / kBlockRows;
-    const int pair = panel / 2;
-    // Two take turns, one being multiplied while the other is finished.
-    if (wait_ == Wait::kForBlock) return all[(pair * row_blocks() + block) % 2];
-    return all[(wait_ == Wait::kForPair ? pair % 2 : pair) * row_blocks() + block];
-  }
-
-  void finish(int panel, int row, int rows, int steps) {
-    const Finisher& own = finisher(panel);
-    meanwhile_.finish_behind(own, own.row(block_, sums(panel, row), row), rows, steps);
+  // Where the sums of a block stand: all of them wait for the rest of their inputs, or two take
+  // turns, one being multiplied while the other is finished.
+  Sums& sums(int panel, int row, Range inputs) {
+    const int number = panel / 2 * row_blocks() + row / kBlockRows;
+    const bool alone = inputs.begin == 0 && is_last(inputs);
+    return reinterpret_cast<Sums*>(block_.scratch)[alone ? number % 2 : number];
   }
 
   void one(int panel, int row, Range inputs) {
     const bool tail = is_last(inputs) && tail_steps() > 0;
+    const int tiles = inputs.end - inputs.begin - (tail ? 1 : 0);
+    const int kept = rows_pass() ? least(tiles, kKeptOfOnePanel) : tiles;
     const Operands operands = {block_.x.from(row).values + int64_t{inputs.begin} * kTileBytes,
                                block_.x.stride * kTileRows,
                                block_.values + panel * panel_bytes() + inputs.begin * kTileBytes,
                                panel_bytes(),
-                               inputs.end - inputs.begin - (tail ? 1 : 0),
-                               tail ? tail_ : nullptr};
+                               tiles,
+                               tail ? tail_ : nullptr,
+                               {kept, rows_pass() ? least(tiles, kKeptTiles - kept) : tiles}};
     const int rows = least(block_.rows - row, kBlockRows);
-    Sums& to = sums(panel, row);
+    Sums& to = sums(panel, row, inputs);
     const bool first = inputs.begin == 0;
     if (rows_pass()) {
-      multiply_block<true>(operands, rows, panels() - panel, first, to);
-    } else {
       multiply_block<false>(operands, rows, panels() - panel, first, to);
+    } else {
+      multiply_block<true>(operands, rows, panels() - panel, first, to);
     }
-    if (wait_ == Wait::kForBlock) finish(panel, row, rows, most(1, operands.tiles - 1));
+    if (!is_last(inputs)) return;
+    const Finisher& own = finisher(panel);
+    meanwhile_.finish_behind(own, own.row(block_, to, row), rows, most(1, tiles - 1));
   }
 
-  template <bool kStreamsRows>
+  template <bool kKeepsRows>
   void multiply_block(const Operands& operands, int rows, int panels, bool first, Sums& to) {
     if (rows > kTileRows && panels > 1) {
-      multiply<2, 2, kStreamsRows>(operands, before_, &to, first, meanwhile_);
+      multiply<2, 2, kKeepsRows>(operands, before_, &to, first, meanwhile_);
       before_ = &to;
       return;
     }
     bring_back();
     if (rows > kTileRows) {
-      multiply<2, 1, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      multiply<2, 1, kKeepsRows>(operands, nullptr, &to, first, meanwhile_);
       end_sums<2, 1>(in_memory(&to));
     } else if (panels > 1) {
-      multiply<1, 2, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      multiply<1, 2, kKeepsRows>(operands, nullptr, &to, first, meanwhile_);
       end_sums<1, 2>(in_memory(&to));
     } else {
-      multiply<1, 1, kStreamsRows>(operands, nullptr, &to, first, meanwhile_);
+      multiply<1, 1, kKeepsRows>(operands, nullptr, &to, first, meanwhile_);
       end_sums<1, 1>(in_memory(&to));
     }
   }
@@ -181,7 +166,6 @@ class WholeRows {
   const Int8Block& block_;
   Meanwhile<kEpilogue> meanwhile_;
   Finisher finishers_[2] = {Finisher(block_, 0), Finisher(block_, 0)};
-  Wait wait_ = Wait::kForBlock;
   Sums* before_ = nullptr;  // those of the block before, which are still in the tiles
   alignas(64) uint8_t tail_[2 * kTileBytes] = {};
 };
@@ -235,12 +219,13 @@ class Groups {
                                  block_.values + panel * panel_bytes + at,
                                  panel_bytes,
                                  tiles,
-                                 nullptr};
+                                 nullptr,
+                                 {tiles, tiles}};
       if (rows > kTileRows) {
-        multiply<2, N, false>(operands, nullptr, &sums_, true, none_);
+        multiply<2, N, true>(operands, nullptr, &sums_, true, none_);
         end_sums<2, N>(in_memory(&sums_));
       } else {
-        multiply<1, N, false>(operands, nullptr, &sums_, true, none_);
+        multiply<1, N, true>(operands, nullptr, &sums_, true, none_);
         end_sums<1, N>(in_memory(&sums_));
       }
       add_group<N>(x, rows, block_.scales + int64_t{panel} * x.groups * kPanel, g);

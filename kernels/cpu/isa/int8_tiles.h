@@ -47,6 +47,7 @@ struct Operands {
   int64_t panel_bytes;
   int tiles;
   const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
+  int kept[2];          // so many tiles of each panel stay in L1 for other rows
 };
 
 // The two panels that are wanted next, brought into L2 line by line while others are multiplied.
@@ -194,12 +195,12 @@ inline TileSums in_memory(Sums* sums) {
   return {reinterpret_cast<std::byte*>(sums), kBlockOutputs * sizeof(int32_t)};
 }
 
-template <int T, bool kStreams>
-[[gnu::always_inline]] inline void load_rows(const int8_t* rows) {
-  if (kStreams) {
-    stream_tile<T>(rows, 64);
+template <int T>
+[[gnu::always_inline]] inline void load_or_stream(const void* from, bool kept) {
+  if (kept) {
+    load_tile<T>(from, 64);
   } else {
-    load_tile<T>(rows, 64);
+    stream_tile<T>(from, 64);
   }
 }
 
@@ -212,16 +213,17 @@ constexpr int kAwakeSteps = 8;
 // the sums `before`, bring them to memory; the latter without a pause. work.after<I>(), I from 0 to
 // 3, does some of what waits meanwhile at each step but the first and a tail.
 //
-// Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights. kStreamsRows where the
-// weights will be wanted again for other rows: they stay in L1 then.
-template <int M, int N, bool kStreamsRows, typename Work>
+// Tiles 0 to 3 are the sums (2m + n), 4 and 5 the rows, 6 and 7 the weights. kKeepsRows where they
+// are wanted again before others, so that they and not the weights had better stay in L1.
+template <int M, int N, bool kKeepsRows, typename Work>
 void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& work) {
-  const auto step = [&](const int8_t* x, const uint8_t* weights, int64_t panel_bytes,
-                        const auto& begin, auto& meanwhile) __attribute__((always_inline)) {
-    load_rows<4, kStreamsRows>(x);
-    load_tile<6>(weights, 64);
-    if (M > 1) load_rows<5, kStreamsRows>(x + o.x_bytes);
-    if (N > 1) load_tile<7>(weights + panel_bytes, 64);
+  const auto step = [&](int tile, const uint8_t* weights, int64_t panel_bytes, const auto& begin,
+                        auto& meanwhile) __attribute__((always_inline)) {
+    const int8_t* x = o.x + tile * kTileBytes;
+    load_or_stream<4>(x, kKeepsRows);
+    load_or_stream<6>(weights, tile < o.kept[0]);
+    if (M > 1) load_or_stream<5>(x + o.x_bytes, kKeepsRows);
+    if (N > 1) load_or_stream<7>(weights + panel_bytes, tile < o.kept[1]);
     begin.template operator()<0>();
     _tile_dpbsud(0, 4, 6);
     meanwhile.template after<0>();
@@ -248,15 +250,15 @@ void multiply(const Operands& o, Sums* before, Sums* sums, bool first, Work& wor
   Nothing nothing;
   // A copy, which can stay in registers: what is written to outputs cannot change it.
   Work here = work;
-  if (o.tiles == 0) return step(o.x, o.tail, kTileBytes, begin, nothing);
-  step(o.x, o.weights, o.panel_bytes, begin, nothing);
+  if (o.tiles == 0) return step(0, o.tail, kTileBytes, begin, nothing);
+  step(0, o.weights, o.panel_bytes, begin, nothing);
   alignas(64) std::byte nowhere[kTileBytes];
   for (int t = 1; t < o.tiles; ++t) {
-    step(o.x + t * kTileBytes, o.weights + t * kTileBytes, o.panel_bytes, go_on, here);
+    step(t, o.weights + t * kTileBytes, o.panel_bytes, go_on, here);
     if (t % kAwakeSteps == 0) store_tile<7>(nowhere, 64);
   }
   work = here;
-  if (o.tail) step(o.x + o.tiles * kTileBytes, o.tail, kTileBytes, go_on, nothing);
+  if (o.tail) step(o.tiles, o.tail, kTileBytes, go_on, nothing);
 }
 
 }  // namespace

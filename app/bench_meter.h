@@ -92,6 +92,11 @@ class MeteredOps : public kernels::Ops {
                std::span<const kernels::Projection> projections,
                const kernels::Tensor& normed) override;
   void linear_sum(std::span<const kernels::Term> terms, const kernels::Tensor& out) override;
+  void append_rotated(const kernels::Tensor& qkv, const kernels::Tensor& angles,
+                      const kernels::LayerCache& cache,
+                      std::span<const kernels::Segment> segments) override {
+    inner_->append_rotated(qkv, angles, cache, segments);
+  }
 
  private:
   struct Footprint {

@@ -145,6 +145,10 @@ class AttentionProbeImpl : public AttentionProbe {
   void linear_sum(std::span<const Term> terms, const Tensor& out) override {
     inner_->linear_sum(terms, out);
   }
+  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                      std::span<const Segment> segments) override {
+    inner_->append_rotated(qkv, angles, cache, segments);
+  }
 
  private:
   bool watched(int sequence, int position) const {

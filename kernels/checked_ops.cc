@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/error.h"
+#include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
 namespace {
@@ -119,15 +120,7 @@ class CheckedOps : public Ops {
     candidate_->append(candidate_of(x), candidate_of(cache), capacity, segments);
     const Tensor& kept = reference_of(cache);
     const int heads = x.cols / (kept.cols - scale_columns(kept.dtype));
-    std::vector<Tensor> written;
-    for (const Segment& segment : segments) {
-      for (int head = 0; head < heads; ++head) {
-        // It fits an int: the backends have found it inside the cache.
-        const int64_t first = cache_row(heads, capacity, segment.sequence, head) + segment.past;
-        written.push_back(cache.row_range(static_cast<int>(first), segment.rows));
-      }
-    }
-    compare("append", written);
+    compare("append", appended(cache, heads, capacity, segments));
   }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
@@ -190,8 +183,44 @@ class CheckedOps : public Ops {
         "linear_sum", {out}, [&] { candidate_->linear_sum(own, candidate_of(out)); },
         [&] { Ops::linear_sum(terms, out); });
   }
+  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                      std::span<const Segment> segments) override {
+    LayerCache own = cache;
+    own.keys = candidate_of(cache.keys);
+    own.values = candidate_of(cache.values);
+    check_append_rotated(candidate_of(qkv), candidate_of(angles), own, segments);
+    std::vector<Tensor> results = {
+        qkv.column_range(0, qkv.cols - 2 * cache.kv_heads * cache.head_dim)};
+    for (const Tensor& kept : {cache.keys, cache.values}) {
+      for (Tensor& rows : appended(kept, cache.kv_heads, cache.capacity, segments)) {
+        results.push_back(std::move(rows));
+      }
+    }
+    const std::vector<float> input = candidate_values(qkv);  // whose keys may be lost
+    compare_with_parts(
+        "append_rotated", results,
+        [&] { candidate_->append_rotated(candidate_of(qkv), candidate_of(angles), own, segments); },
+        [&] {
+          candidate_->write(input, candidate_of(qkv));
+          Ops::append_rotated(qkv, angles, cache, segments);
+        });
+  }
 
  private:
+  // What append() of the rows of `segments` writes to a cache of `heads` heads.
+  static std::vector<Tensor> appended(const Tensor& cache, int heads, int capacity,
+                                      std::span<const Segment> segments) {
+    std::vector<Tensor> written;
+    for (const Segment& segment : segments) {
+      for (int head = 0; head < heads; ++head) {
+        // It fits an int: the backends have found it inside the cache.
+        const int64_t first = cache_row(heads, capacity, segment.sequence, head) + segment.past;
+        written.push_back(cache.row_range(static_cast<int>(first), segment.rows));
+      }
+    }
+    return written;
+  }
+
   static Tensor pair(Tensor reference, Tensor candidate) {
     // The pair's own numbers are those of a dense matrix: side() finds rows and columns from them.
     const int rows = reference.rows;

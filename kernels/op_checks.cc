@@ -48,6 +48,12 @@ void check_cache(const Tensor& cache) {
       "a cache of {}", name(cache.dtype));
 }
 
+void check_same_cache(const Tensor& keys, const Tensor& values) {
+  OCELLI_CHECK(values.dtype == keys.dtype && values.rows == keys.rows && values.cols == keys.cols,
+               "keys [{}, {}] of {}, values [{}, {}] of {}", keys.rows, keys.cols, name(keys.dtype),
+               values.rows, values.cols, name(values.dtype));
+}
+
 // The rows of a cache are those of some sequences: it was made for as many heads, of that capacity.
 void check_whole_sequences(const Tensor& cache, int heads, int capacity) {
   OCELLI_CHECK(capacity > 0 && cache.rows % (int64_t{heads} * capacity) == 0,
@@ -132,18 +138,38 @@ void check_project(const Tensor& x, const Norm* norm, std::span<const Projection
   }
 }
 
-void check_rope(const Tensor& x, int head_dim, const Tensor& table,
-                std::span<const Segment> segments) {
-  check_activation(x);
-  OCELLI_CHECK(head_dim > 0 && x.cols % head_dim == 0, "{} columns, heads of {}", x.cols, head_dim);
+namespace {
+
+// Angles for heads of `head_dim`, and for every position of segments that lie in `rows` rows.
+void check_angles(const Tensor& table, int head_dim, int rows, std::span<const Segment> segments) {
   OCELLI_CHECK(table.dtype == DType::kF32 && table.cols % 2 == 0 && table.cols <= head_dim,
                "angles [{}, {}] of {} for heads of {}", table.rows, table.cols, name(table.dtype),
                head_dim);
   for (const Segment& segment : segments) {
-    check_segment(segment, x.rows);
+    check_segment(segment, rows);
     const int64_t end = int64_t{segment.past} + segment.rows;
     OCELLI_CHECK(end <= table.rows, "position {} of {}", end - 1, table.rows);
   }
+}
+
+// A cache for `heads` heads, with room for what segments that lie in `rows` rows bring.
+void check_room(const Tensor& cache, int heads, int capacity, int rows,
+                std::span<const Segment> segments) {
+  check_whole_sequences(cache, heads, capacity);
+  for (const Segment& segment : segments) {
+    check_segment(segment, rows);
+    check_positions(segment, capacity, cache_row(heads, capacity, segment.sequence, heads - 1),
+                    cache.rows);
+  }
+}
+
+}  // namespace
+
+void check_rope(const Tensor& x, int head_dim, const Tensor& table,
+                std::span<const Segment> segments) {
+  check_activation(x);
+  OCELLI_CHECK(head_dim > 0 && x.cols % head_dim == 0, "{} columns, heads of {}", x.cols, head_dim);
+  check_angles(table, head_dim, x.rows, segments);
 }
 
 void check_append(const Tensor& x, const Tensor& cache, int capacity,
@@ -153,13 +179,28 @@ void check_append(const Tensor& x, const Tensor& cache, int capacity,
   const int head_dim = cache.cols - scale_columns(cache.dtype);
   OCELLI_CHECK(head_dim > 0 && x.cols > 0 && x.cols % head_dim == 0, "[{}, {}] into [{}, {}] of {}",
                x.rows, x.cols, cache.rows, cache.cols, name(cache.dtype));
-  const int heads = x.cols / head_dim;
-  check_whole_sequences(cache, heads, capacity);
-  for (const Segment& segment : segments) {
-    check_segment(segment, x.rows);
-    check_positions(segment, capacity, cache_row(heads, capacity, segment.sequence, heads - 1),
-                    cache.rows);
-  }
+  check_room(cache, x.cols / head_dim, capacity, x.rows, segments);
+}
+
+void check_qkv(const Tensor& qkv, const LayerCache& cache) {
+  OCELLI_CHECK(cache.head_dim > 0 && cache.kv_heads > 0 && qkv.cols % cache.head_dim == 0 &&
+                   qkv.cols / cache.head_dim > 2 * int64_t{cache.kv_heads},
+               "q, k and v [{}, {}], {} heads of {} of k and as many of v", qkv.rows, qkv.cols,
+               cache.kv_heads, cache.head_dim);
+}
+
+void check_append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                          std::span<const Segment> segments) {
+  const Tensor& keys = cache.keys;
+  check_activation(qkv);
+  check_qkv(qkv, cache);
+  check_cache(keys);
+  check_same_cache(keys, cache.values);
+  OCELLI_CHECK(keys.cols == cache_columns(cache.head_dim, keys.dtype),
+               "heads of {} into [{}, {}] of {}", cache.head_dim, keys.rows, keys.cols,
+               name(keys.dtype));
+  check_room(keys, cache.kv_heads, cache.capacity, qkv.rows, segments);
+  if (angles.storage) check_angles(angles, cache.head_dim, qkv.rows, segments);
 }
 
 void check_attention(const AttentionTensors& tensors, const AttentionShape& shape,
@@ -167,9 +208,7 @@ void check_attention(const AttentionTensors& tensors, const AttentionShape& shap
   const auto& [q, keys, values, out] = tensors;
   check_same_shape(q, out);
   check_cache(keys);
-  OCELLI_CHECK(values.dtype == keys.dtype && values.rows == keys.rows && values.cols == keys.cols,
-               "keys [{}, {}] of {}, values [{}, {}] of {}", keys.rows, keys.cols, name(keys.dtype),
-               values.rows, values.cols, name(values.dtype));
+  check_same_cache(keys, values);
   OCELLI_CHECK(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0 && shape.scale >= 0,
                "{} heads, {} of keys, scale {}", shape.heads, shape.kv_heads, shape.scale);
   const int64_t columns = shape.cached ? cache_columns(shape.head_dim, keys.dtype)

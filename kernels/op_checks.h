@@ -24,6 +24,10 @@ void check_rope(const Tensor& x, int head_dim, const Tensor& table,
                 std::span<const Segment> segments);
 void check_append(const Tensor& x, const Tensor& cache, int capacity,
                   std::span<const Segment> segments);
+// The width of the first argument of Ops::append_rotated, and all that this promises.
+void check_qkv(const Tensor& qkv, const LayerCache& cache);
+void check_append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                          std::span<const Segment> segments);
 // The operands of attention, as Ops::attention names them.
 struct AttentionTensors {
   const Tensor& q;

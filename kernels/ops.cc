@@ -35,6 +35,16 @@ void Ops::linear_sum(std::span<const Term> terms, const Tensor& out) {
   for (const Term& term : terms) linear(term.x, term.weights, out, Epilogue::kAccumulate);
 }
 
+void Ops::append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                         std::span<const Segment> segments) {
+  check_qkv(qkv, cache);
+  const int kv_width = cache.kv_heads * cache.head_dim;
+  const int v = qkv.cols - kv_width;
+  if (angles.storage) rope(qkv.column_range(0, v), cache.head_dim, angles, segments);
+  append(qkv.column_range(v - kv_width, kv_width), cache.keys, cache.capacity, segments);
+  append(qkv.column_range(v, kv_width), cache.values, cache.capacity, segments);
+}
+
 void Ops::normalise(const Tensor& x, const Norm& norm, const Tensor& out) {
   if (norm.bias.storage) {
     layer_norm(x, norm, out);

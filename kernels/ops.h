@@ -141,6 +141,15 @@ constexpr HeadPlace head_place(const AttentionShape& shape, int sequence, int kv
   return {int64_t{sequence} * shape.capacity, kv_head * shape.head_dim};
 }
 
+// A decoder layer's keys and values: caches of one shape and dtype.
+struct LayerCache {
+  Tensor keys;
+  Tensor values;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int capacity = 0;  // positions that each sequence has room for
+};
+
 // Up to here the sum of a group's products, each at most 127 · 128, fits 32 bits.
 inline constexpr int kLargestGroup = 1 << 17;
 
@@ -224,6 +233,12 @@ class Ops {
                        const Tensor& normed);
   // out += the terms' products and biases, one after the other.
   virtual void linear_sum(std::span<const Term> terms, const Tensor& out);
+  // What rope() of q and k gives, and then append() of k and of v; where `angles`, rope's table, is
+  // null, nothing is rotated. qkv is [rows, (heads + 2 · kv_heads) · head_dim]: queries, keys and
+  // values side by side. Queries are rotated in place; in the segments' rows of k anything may be
+  // left. v is as it was.
+  virtual void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                              std::span<const Segment> segments);
 
  protected:
   // layer_norm, or rms_norm where the norm has no bias.

@@ -138,6 +138,11 @@ class ProfiledOpsImpl : public ProfiledOps {
     timed({"linear_sum", out.rows, inputs, out.cols, macs},
           [&] { inner_->linear_sum(terms, out); });
   }
+  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                      std::span<const Segment> segments) override {
+    timed({"append_rotated", qkv.rows, qkv.cols, qkv.cols},
+          [&] { inner_->append_rotated(qkv, angles, cache, segments); });
+  }
 
  private:
   // Runs `operation` and records in `event` how long it took.

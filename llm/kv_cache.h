@@ -44,29 +44,29 @@ class KvCache {
     }
     const auto rows = static_cast<int>(shape.rows());
     for (int i = 0; i < shape.layers; ++i) {
-      keys_.push_back(ops.tensor(rows, shape.columns(), shape.dtype, kernels::Placement::kKeys));
-      values_.push_back(
-          ops.tensor(rows, shape.columns(), shape.dtype, kernels::Placement::kValues));
+      layers_.push_back(
+          {ops.tensor(rows, shape.columns(), shape.dtype, kernels::Placement::kKeys),
+           ops.tensor(rows, shape.columns(), shape.dtype, kernels::Placement::kValues),
+           shape.kv_heads, shape.head_dim, shape.capacity});
     }
   }
 
   const KvCacheShape& shape() const { return shape_; }
   // [sequences · kv_heads · capacity, columns], as kernels/ops.h says.
-  const kernels::Tensor& keys(int layer) const { return keys_[layer]; }
-  const kernels::Tensor& values(int layer) const { return values_[layer]; }
+  const kernels::Tensor& keys(int layer) const { return layers_[layer].keys; }
+  const kernels::Tensor& values(int layer) const { return layers_[layer].values; }
 
-  // Stores the keys and values [rows, kv_heads · head_dim] of a step's segments at their positions.
-  void append(int layer, const kernels::Tensor& keys, const kernels::Tensor& values,
-              std::span<const kernels::Segment> segments) {
-    ops_.append(keys, keys_[layer], shape_.capacity, segments);
-    ops_.append(values, values_[layer], shape_.capacity, segments);
+  // Rotates queries and keys by `angles`, if any, and stores keys and values of a step's segments
+  // at their positions: Ops::append_rotated.
+  void append_rotated(int layer, const kernels::Tensor& qkv, const kernels::Tensor& angles,
+                      std::span<const kernels::Segment> segments) {
+    ops_.append_rotated(qkv, angles, layers_[layer], segments);
   }
 
  private:
   kernels::Ops& ops_;
   KvCacheShape shape_;
-  std::vector<kernels::Tensor> keys_;
-  std::vector<kernels::Tensor> values_;
+  std::vector<kernels::LayerCache> layers_;
 };
 
 }  // namespace ocelli::llm

@@ -169,14 +169,9 @@ void Llama2::embed(std::span<const int32_t> ids, const Tensor& out) {
 
 void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
   OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
-  const int hidden = config_.hidden_size;
-  const int kv_width = config_.kv_width();
   const Tensor h = h_.row_range(0, x.rows);
   const Tensor qkv = qkv_.row_range(0, x.rows);
-  const Tensor q = qkv.column_range(0, hidden);
-  const Tensor k = qkv.column_range(hidden, kv_width);
-  const Tensor v = qkv.column_range(hidden + kv_width, kv_width);
-  const Tensor q_and_k = qkv.column_range(0, hidden + kv_width);
+  const Tensor q = qkv.column_range(0, config_.hidden_size);
   const Tensor context = context_.row_range(0, x.rows);
   const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
   const kernels::AttentionShape shape = {
@@ -192,8 +187,7 @@ void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
     const Layer& layer = layers_[i];
     const Projection to_qkv = {layer.qkv, nullptr, qkv};
     ops_.project(x, &layer.input_layernorm, {&to_qkv, 1}, h);
-    ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
-    cache_.append(i, k, v, segments);
+    cache_.append_rotated(i, qkv, rope_, segments);
     ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
     ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
     const Projection to_hidden = {layer.gate_proj, layer.up_proj, mlp_hidden, Epilogue::kSilu};

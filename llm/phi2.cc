@@ -119,13 +119,9 @@ void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {
 
 void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
   OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
-  const int hidden = config_.hidden_size;
-  const int kv_width = config_.kv_width();
   const Tensor h = h_.row_range(0, x.rows);
   const Tensor qkv = qkv_.row_range(0, x.rows);
-  const Tensor q = qkv.column_range(0, hidden);
-  const Tensor k = qkv.column_range(hidden, kv_width);
-  const Tensor v = qkv.column_range(hidden + kv_width, kv_width);
+  const Tensor q = qkv.column_range(0, config_.hidden_size);
   const Tensor context = context_.row_range(0, x.rows);
   const Tensor mlp = hidden_.row_range(0, x.rows);
   const kernels::AttentionShape shape = {
@@ -142,11 +138,7 @@ void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
     const std::array<Projection, 2> projections = {
         {{layer.qkv, nullptr, qkv}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
     ops_.project(x, &layer.norm, projections, h);
-    if (config_.rotary_dims > 0) {
-      const Tensor q_and_k = qkv.column_range(0, hidden + kv_width);
-      ops_.rope(q_and_k, config_.head_dim(), rope_, segments);
-    }
-    cache_.append(i, k, v, segments);
+    cache_.append_rotated(i, qkv, rope_, segments);
     ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
     const std::array<Term, 2> terms = {{{context, layer.dense}, {mlp, layer.fc2}}};
     ops_.linear_sum(terms, x);  // x += attention + mlp

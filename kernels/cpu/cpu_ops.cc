@@ -1,15 +1,14 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "host/thread_pool.h"
 #include "kernels/cpu/cpu_attention.h"
+#include "kernels/cpu/cpu_cache.h"
 #include "kernels/cpu/cpu_linear.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/tasks.h"
@@ -22,8 +21,6 @@ namespace {
 
 // Values of a row below which a second thread costs more than it brings to finding the largest.
 constexpr int kSmallestPart = 4'000;
-// Rows that are appended to a cache together, at most.
-constexpr int kAppendedTogether = 16;
 
 using cpu::KernelTable;
 using cpu::Rows;
@@ -36,6 +33,7 @@ class CpuOps : public HostOps {
       : table_(cpu::select_table(options.isa)),
         pool_(options.threads > 0 ? options.threads : host::available_processors()),
         linear_(table_, pool_),
+        cache_(table_, pool_),
         attention_(table_, pool_) {}
 
   const char* name() const override { return "cpu"; }
@@ -133,40 +131,13 @@ class CpuOps : public HostOps {
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
     check_append(x, cache, capacity, segments);
-    const int head_dim = cache.cols - scale_columns(cache.dtype);
-    const int heads = x.cols / head_dim;
-    int rows = 0;
-    bool begins = false;
-    for (const Segment& segment : segments) {
-      rows += segment.rows;
-      begins = begins || segment.past == 0;
-    }
-    // Several sequences have caches made to measure, so large that in small pages their addresses
-    // alone cost a fifth of the time that reading them takes.
-    if (begins && cache.rows > int64_t{heads} * capacity) prefer_huge_pages(cache);
-    // Some rows at a time, so that a head's are written in one run.
-    const int together = std::clamp(rows / (2 * pool_.size()), 1, kAppendedTogether);
-    const auto task = [&, from = rows_of(x), to = rows_of(cache)](int index, int) {
-      const int first = index * together;
-      const int count = std::min(together, rows - first);
-      std::array<const float*, kAppendedTogether> sources;
-      std::array<int64_t, kAppendedTogether> targets;
-      for (int i = 0; i < count; ++i) {
-        const Segment* segment = segments.data();
-        int row = first + i;
-        while (row >= segment->rows) row -= (segment++)->rows;
-        sources[i] = from.f32(segment->first_row + row);
-        targets[i] = cache_row(heads, capacity, segment->sequence, 0) + segment->past + row;
-      }
-      for (int head = 0; head < heads; ++head) {
-        for (int i = 0; i < count; ++i) {
-          append_head(sources[i] + head * head_dim, head_dim,
-                      shifted(to, targets[i] + int64_t{head} * capacity, 0));
-        }
-      }
-    };
-    const bool small = int64_t{rows} * x.cols < cpu::kSmallPass;
-    cpu::each_task(pool_, cpu::ceil_div(rows, together), small, task);
+    cache_.append(x, cache, capacity, segments);
+  }
+
+  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                      std::span<const Segment> segments) override {
+    check_append_rotated(qkv, angles, cache, segments);
+    cache_.append_rotated(qkv, angles, cache, segments);
   }
 
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
@@ -184,17 +155,6 @@ class CpuOps : public HostOps {
   }
 
  private:
-  // The values of one head to the first row of `to`.
-  void append_head(const float* values, int head_dim, const Rows& to) const {
-    if (to.dtype == DType::kF16) {
-      table_.to_f16(values, head_dim, reinterpret_cast<uint16_t*>(to.data));
-    } else if (to.dtype == DType::kI8) {
-      table_.to_i8(values, head_dim, reinterpret_cast<int8_t*>(to.data));
-    } else {
-      std::memcpy(to.data, values, head_dim * sizeof(float));
-    }
-  }
-
   template <typename Body>
   void each_row(int rows, int cols, const Body& body) {
     cpu::each_row(pool_, rows, cols, body);
@@ -225,6 +185,7 @@ class CpuOps : public HostOps {
   host::ThreadPool pool_;
   std::vector<Peak> peaks_;  // of argmax
   cpu::LinearEngine linear_;
+  cpu::CacheWriter cache_;
   cpu::AttentionEngine attention_;
 };
 

@@ -1,6 +1,8 @@
-// Ops::project and Ops::linear_sum on every backend: they give the bits of the operations that they
-// stand for.
+// Ops::project, linear_sum and append_rotated on every backend: they give the bits of the
+// operations that they stand for.
 #include <gtest/gtest.h>
+
+#include <array>
 
 #include "kernels/packing.h"
 #include "kernels/pair_packing.h"
@@ -199,6 +201,82 @@ TEST_P(CompoundOps, LinearSumGivesTheBitsOfItsProducts) {
       expect_same_bits(sum(xs, linears, false), sum(xs, linears, true));
       xs.push_back(random.matrix(rows, 24));
       expect_same_bits(sum(xs, linears, false), sum(xs, linears, true));
+    }
+  }
+}
+
+// A decoder's q, k and v, and its caches of two sequences, which are all but the appended rows
+// poison.
+struct Appended {
+  Matrix qkv;
+  Matrix keys;
+  Matrix values;
+};
+
+struct AppendCase {
+  int heads = 1;
+  int kv_heads = 1;
+  int head_dim = 2;
+  int half = 0;  // pairs of a head that are rotated
+  DType dtype = DType::kF32;
+  int capacity = 0;
+  std::vector<Segment> segments;
+
+  int cols() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+Appended append_rotated(Ops& ops, const AppendCase& c, const Matrix& qkv, const Matrix& angles,
+                        bool in_parts) {
+  const Guarded x(ops, qkv);
+  const Guarded table(ops, angles);
+  const Matrix poison(2 * c.kv_heads * c.capacity, cache_columns(c.head_dim, c.dtype),
+                      c.dtype == DType::kI8 ? 99 : kNan);
+  const Guarded keys(ops, poison, c.dtype, Placement::kKeys);
+  const Guarded values(ops, poison, c.dtype, Placement::kValues);
+  const LayerCache cache = {keys.view, values.view, c.kv_heads, c.head_dim, c.capacity};
+  const Tensor turns = c.half > 0 ? table.view : Tensor{};
+  if (in_parts) {
+    ops.Ops::append_rotated(x.view, turns, cache, c.segments);
+  } else {
+    ops.append_rotated(x.view, turns, cache, c.segments);
+  }
+  for (const Guarded* guarded : {&x, &table, &keys, &values}) guarded->check();
+  return {x.read(), keys.read(), values.read()};
+}
+
+TEST_P(CompoundOps, AppendRotatedGivesTheBitsOfItsParts) {
+  Random random(7);
+  for (int i = 0; i < 24 && !HasFatalFailure(); ++i) {
+    AppendCase c;
+    c.kv_heads = random.pick({1, 2, 5});
+    c.heads = c.kv_heads * random.pick({1, 1, 3});
+    c.head_dim = random.pick({2, 7, 20, 48, 80});
+    c.half = random.coin() ? c.head_dim / 2 : random.integer(0, c.head_dim / 2);
+    c.dtype = std::array{DType::kF32, DType::kF16, DType::kI8}[i % 3];
+    // One row, a few, or several blocks of them; a row between the segments belongs to none.
+    const int rows = random.pick({1, 3, 19, 75});
+    c.segments = {{1, 0, rows, random.integer(0, 4)}, {0, rows + 1, random.integer(1, 20), 2}};
+    if (random.coin()) c.segments.pop_back();
+    c.capacity = rows + 25;
+    const Matrix qkv = random.matrix(rows + 25, c.cols(), -3, 3);
+    const Matrix angles = random.matrix(c.capacity, std::max(2, 2 * c.half));
+    const Appended whole = append_rotated(*ops, c, qkv, angles, false);
+    const Appended parts = append_rotated(*ops, c, qkv, angles, true);
+    expect_same_bits(whole.keys, parts.keys);
+    expect_same_bits(whole.values, parts.values);
+    std::vector<bool> taken(qkv.rows);
+    for (const Segment& s : c.segments) {
+      std::fill_n(taken.begin() + s.first_row, s.rows, true);
+    }
+    const int k = c.heads * c.head_dim;
+    const int v = k + c.kv_heads * c.head_dim;
+    for (int r = 0; r < qkv.rows && !HasFatalFailure(); ++r) {
+      for (int col = 0; col < qkv.cols; ++col) {
+        const bool key = col >= k && col < v;
+        if (key && taken[r]) continue;  // anything may be left there
+        const float expected = taken[r] && col < k ? parts.qkv.at(r, col) : qkv.at(r, col);
+        ASSERT_EQ(whole.qkv.at(r, col), expected) << "at (" << r << ", " << col << ")";
+      }
     }
   }
 }

@@ -27,6 +27,7 @@ class WrongOps : public Ops {
     int row = 0;
     int col = 0;
     std::function<float(float)> change;
+    bool of_cache = false;  // of append_rotated: a value in the cache, not a query
   };
   explicit WrongOps(Fault fault) : fault_(std::move(fault)) {}
 
@@ -88,6 +89,11 @@ class WrongOps : public Ops {
     inner_->linear_sum(terms, out);
     spoil("linear_sum", out);
   }
+  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
+                      std::span<const Segment> segments) override {
+    inner_->append_rotated(qkv, angles, cache, segments);
+    spoil("append_rotated", fault_.of_cache ? cache.values : qkv);
+  }
 
  private:
   void spoil(const std::string& operation, const Tensor& out) {
@@ -104,9 +110,9 @@ class WrongOps : public Ops {
 };
 
 // A decoder's layer in small: every operation once, in this order.
-const std::vector<std::string> kProgram = {"embed",   "add",       "layer_norm", "rms_norm",
-                                           "linear",  "rope",      "append",     "attention",
-                                           "project", "linear_sum"};
+const std::vector<std::string> kProgram = {"embed",   "add",        "layer_norm",    "rms_norm",
+                                           "linear",  "rope",       "append",        "attention",
+                                           "project", "linear_sum", "append_rotated"};
 constexpr int kRows = 4;
 constexpr int kCols = 6;
 
@@ -143,8 +149,17 @@ Matrix run_program(Ops& ops) {
                                                {linear, linear, y, Epilogue::kSilu}};
   ops.project(x, &norm, projections, make(kRows, Placement::kActivation));
   ops.linear_sum(std::vector<Term>{{h, linear}, {y, linear}}, x);
+  // Queries as wide as x, and half of that for keys and for values.
+  const Tensor qkv = ops.tensor(kRows, 2 * kCols, DType::kF32, Placement::kActivation);
+  ops.write(random.matrix(kRows, 2 * kCols).values, qkv);
+  const Tensor values = ops.tensor(20, 3, DType::kF32, Placement::kValues);
+  ops.append_rotated(qkv, angles, {cache.row_range(0, 20), values, 1, 3, 10}, segments);
+  const Tensor queries = qkv.column_range(0, kCols);
   Matrix result(kRows, kCols);
+  Matrix rotated(kRows, kCols);
   ops.read(x, result.values);
+  ops.read(queries, rotated.values);
+  for (size_t i = 0; i < rotated.values.size(); ++i) result.values[i] += rotated.values[i];
   return result;
 }
 
@@ -173,6 +188,14 @@ TEST(CheckedOps, NamesTheOperationAndTheElement) {
     EXPECT_TRUE(holds(message, "operation " + std::to_string(i + 1) + " (" + kProgram[i]));
     EXPECT_TRUE(holds(message, "diverges at " + where + ": wrong computes"));
   }
+}
+
+// Sequence 1 of capacity 10 is continued from position 2: row 12 of a cache with one head.
+TEST(CheckedOps, LooksAtWhatACompoundOperationCaches) {
+  const std::unique_ptr<Ops> ops = checked(std::make_unique<WrongOps>(
+      WrongOps::Fault{"append_rotated", 13, 2, [](float x) { return x + 0.5F; }, true}));
+  EXPECT_TRUE(holds(error_of([&] { run_program(*ops); }),
+                    "(append_rotated into [3, 3]) diverges at (1, 2): wrong computes"));
 }
 
 TEST(CheckedOps, TellsNumbersFromNanAndInfinity) {

@@ -95,6 +95,25 @@ TEST_P(OpChecksDeathTest, Append) {
   EXPECT_DEATH(ops->append(x, cache, 10, Segments{{-1, 0, 1, 0}}), "sequence -1");
 }
 
+TEST_P(OpChecksDeathTest, AppendRotated) {
+  const Tensor qkv = tensor(3, 16);  // two heads of 4, one of k and one of v
+  const Tensor angles = tensor(5, 4);
+  const Tensor rows = tensor(20, 4);
+  const LayerCache cache = {rows, rows, 1, 4, 10};
+  const auto run = [&](const Tensor& x, const LayerCache& to, const Segment& segment) {
+    ops->append_rotated(x, angles, to, Segments{segment});
+  };
+  run(qkv, cache, {1, 0, 3, 2});  // the last positions that have angles
+  EXPECT_DEATH(run(qkv, cache, {0, 0, 3, 3}), "position 5 of 5");
+  EXPECT_DEATH(ops->append_rotated(qkv, {}, cache, Segments{{0, 0, 3, 8}}), "position 10 of 10");
+  EXPECT_DEATH(run(qkv, cache, {2, 0, 1, 0}), "row 20 of 20");
+  EXPECT_DEATH(run(qkv, cache, {0, 1, 3, 0}), "rows 1 \\+ 3 of 3");
+  EXPECT_DEATH(run(tensor(3, 8), cache, {0, 0, 1, 0}), "q, k and v \\[3, 8\\], 1 heads of 4");
+  EXPECT_DEATH(run(tensor(3, 15), cache, {0, 0, 1, 0}), "q, k and v \\[3, 15\\]");
+  EXPECT_DEATH(run(qkv, {rows, rows, 0, 4, 10}, {0, 0, 1, 0}), "0 heads of 4");
+  EXPECT_DEATH(run(qkv, {rows, rows, 1, 4, 15}, {0, 0, 1, 0}), "20 rows for 1 heads of 15");
+}
+
 TEST_P(OpChecksDeathTest, Attention) {
   const Tensor q = tensor(3, 8);
   const Tensor keys = tensor(40, 2);

@@ -35,33 +35,6 @@ struct Int8Kernels {
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
 
-  // What a group is divided by.
-  struct Divisor {
-    V scale;
-    V inverse;
-  };
-
-  // x / scale rounded to nearest, halves away from zero. A product with the inverse is off by less
-  // than 1e-4, which matters only near halves: there, seldom, it is divided.
-  template <int N>
-  [[gnu::always_inline]] static inline void round_quotients(const Divisor& by, V (&x)[N]) {
-    V nearest[N];
-    V furthest = Vec::zero();
-#pragma GCC unroll 4
-    for (int i = 0; i < N; ++i) {
-      const V product = x[i] * by.inverse;
-      nearest[i] = Vec::round(product);
-      furthest = Vec::larger_magnitude(product - nearest[i], furthest);
-    }
-    const bool near_half = Vec::any_above(furthest, 0.4999F);
-    for (int i = 0; i < N; ++i) {
-      x[i] = near_half ? exact_quotient(x[i], by.scale) : nearest[i];
-    }
-  }
-  static V exact_quotient(V x, V scale) {
-    return Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127));
-  }
-
   // A group of values, and what is fetched meanwhile, as many.
   struct Group {
     const float* x;
@@ -74,10 +47,8 @@ struct Int8Kernels {
   static int32_t quantise_group(const Group& group, float scale, const QuantisedRows& out,
                                 int64_t first) {
     const auto [x, next, n] = group;
-    // Where a scale is smaller its inverse is large, or infinite.
-    constexpr float kSmallScale = 1e-30F;
     constexpr int kAtOnce = 4;
-    const Divisor by = {Vec::set1(scale), Vec::set1(scale > kSmallScale ? 1.0F / scale : NAN)};
+    const typename Quantiser<Vec>::Divisor by(scale);
     V sums = Vec::zero();  // of integers whose sum stays below 2^24: exact
     int i = 0;
     for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
@@ -86,14 +57,14 @@ struct Int8Kernels {
         v[k] = Vec::load(x + i + k * kLanes);
         __builtin_prefetch(next + i + k * kLanes, 0, 2);
       }
-      round_quotients(by, v);
+      Quantiser<Vec>::round_quotients(by, v);
       sums = sums + ((v[0] + v[1]) + (v[2] + v[3]));
       for (int k = 0; k < kAtOnce; ++k) Vec::store_int8(out.at(first + i + k * kLanes), v[k]);
     }
     for (; i < n; i += kLanes) {
       const int count = n - i < kLanes ? n - i : kLanes;
       V v[1] = {Vec::load_partial(x + i, count)};
-      round_quotients(by, v);
+      Quantiser<Vec>::round_quotients(by, v);
       sums = sums + v[0];
       Vec::store_int8(out.at(first + i), v[0], count);
     }

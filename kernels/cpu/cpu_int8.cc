@@ -24,10 +24,10 @@ constexpr int kFewestExpandedRows = 16;
 // a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
 constexpr int64_t kTiledRowBytes = 1'100'000;
 constexpr int kTiledInputs = 2560;
+constexpr int kMostTiledPanels = 32;
 // Of at least so many rows each thread has its own, which it will find in its L2 in the next
 // product: their quantised values, and in part what they were made from.
 constexpr int kOwnRows = 256;
-constexpr int kMostTiledPanels = 32;
 // A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
 // and 10 to 13 MB lost more by being read from memory.
 constexpr int64_t kMostCachedBytes = 16'000'000;
@@ -179,8 +179,9 @@ Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
     const int blocks = std::max(ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs)),
                                 std::min(pool_.size(), rows / kOwnRows));
     const int even = ceil_div(panels * blocks, pool_.size() * kTasksPerThread);
+    // Panels in pairs, as the kernel takes them.
     return {round_up(ceil_div(rows, blocks), QuantisedRows::kTileRows),
-            round_up(std::min(kMostTiledPanels, even), kTiledPanels)};
+            round_up(std::min(kMostTiledPanels, even), 2)};
   }
   const int fitting =
       std::clamp(static_cast<int>(kTaskRowBytes / shape.inputs), 2 * kRowBlock, kMostTaskRows);

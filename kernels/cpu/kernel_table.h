@@ -78,13 +78,10 @@ struct QuantisedRows {
 // `values` may be read up to a multiple of this many rows: what stands there is not used.
 inline constexpr int kQuantisedRowBlock = 32;
 
-// In tiles: panels of 16 outputs that are multiplied at once.
-inline constexpr int kTiledPanels = 2;
 // In tiles: bytes of scratch for a block of so many rows and outputs.
 inline constexpr int64_t tiled_scratch(int rows, int outputs) {
-  constexpr int kOutputs = kTiledPanels * 16;
-  constexpr int64_t kSums = int64_t{32} * kOutputs * int64_t{sizeof(int32_t)};
-  return int64_t{(rows + 31) / 32} * ((outputs + kOutputs - 1) / kOutputs) * kSums;
+  constexpr int64_t kSums = int64_t{32} * 32 * int64_t{sizeof(int32_t)};
+  return int64_t{(rows + 31) / 32} * ((outputs + 31) / 32) * kSums;
 }
 
 // The lines of a panel of int4, for whoever does not include packing.h.

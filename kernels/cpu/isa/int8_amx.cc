@@ -12,11 +12,11 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
-// L1 keeps so many tiles of weights while rows pass it by, and what else of weights there is.
+// From so many blocks of rows on, rows pass L1 by, and L1 keeps weights for the next block: so many
+// tiles of two panels, or of one.
+constexpr int kBlocksToPass = 4;
 constexpr int kKeptTiles = 36;
 constexpr int kKeptOfOnePanel = 32;
-// So many blocks of rows are worth it.
-constexpr int kBlocksToPass = 4;
 // What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of a block
 // are finished at once, and otherwise beside everyone's sums.
 constexpr int64_t kWholeRowBytes = 1'400'000;
@@ -116,14 +116,14 @@ class WholeRows {
   void one(int panel, int row, Range inputs) {
     const bool tail = is_last(inputs) && tail_steps() > 0;
     const int tiles = inputs.end - inputs.begin - (tail ? 1 : 0);
-    const int kept = rows_pass() ? least(tiles, kKeptOfOnePanel) : tiles;
-    const Operands operands = {block_.x.from(row).values + int64_t{inputs.begin} * kTileBytes,
-                               block_.x.stride * kTileRows,
-                               block_.values + panel * panel_bytes() + inputs.begin * kTileBytes,
-                               panel_bytes(),
-                               tiles,
-                               tail ? tail_ : nullptr,
-                               {kept, rows_pass() ? least(tiles, kKeptTiles - kept) : tiles}};
+    Operands operands = {block_.x.from(row).values + int64_t{inputs.begin} * kTileBytes,
+                         block_.x.stride * kTileRows,
+                         block_.values + panel * panel_bytes() + inputs.begin * kTileBytes,
+                         panel_bytes(),
+                         tiles,
+                         tail ? tail_ : nullptr};
+    operands.kept[0] = rows_pass() ? least(tiles, kKeptOfOnePanel) : tiles;
+    operands.kept[1] = rows_pass() ? least(tiles, kKeptTiles - operands.kept[0]) : tiles;
     const int rows = least(block_.rows - row, kBlockRows);
     Sums& to = sums(panel, row, inputs);
     const bool first = inputs.begin == 0;

@@ -23,7 +23,7 @@ constexpr int kTileRows = 16;     // rows of activations in a tile
 constexpr int kTileBytes = 1024;  // 16 rows of 64 bytes
 constexpr int kTileSteps = 16;    // lines of weights in a tile: the rows of a tile of weights
 constexpr int kBlockRows = 2 * kTileRows;
-constexpr int kBlockOutputs = kTiledPanels * kPanel;
+constexpr int kBlockOutputs = 2 * kPanel;
 static_assert(kBlockRows == kQuantisedRowBlock && kTileRows == QuantisedRows::kTileRows);
 
 inline int least(int a, int b) {
@@ -47,7 +47,7 @@ struct Operands {
   int64_t panel_bytes;
   int tiles;
   const uint8_t* tail;  // a last tile of weights for each panel, kTileBytes apart, or null
-  int kept[2];          // so many tiles of each panel stay in L1 for other rows
+  int kept[2] = {};     // so many tiles of each panel stay in L1, for other rows
 };
 
 // The two panels that are wanted next, brought into L2 line by line while others are multiplied.
@@ -126,9 +126,9 @@ class Finisher {
  private:
   int first_;
   bool streams_;
-  __mmask16 masks_[kTiledPanels] = {};
-  __m512 scales_[kTiledPanels] = {};
-  __m512 biases_[kTiledPanels] = {};
+  __mmask16 masks_[2] = {};
+  __m512 scales_[2] = {};
+  __m512 biases_[2] = {};
 };
 
 // What is done between multiplications: sums of before are finished, and the panels that come next

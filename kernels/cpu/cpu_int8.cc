@@ -22,7 +22,7 @@ constexpr int kFewestTiledRows = 8;
 constexpr int kFewestExpandedRows = 16;
 // A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
 // a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
-constexpr int64_t kTiledRowBytes = 1'100'000;
+constexpr int64_t kTiledRowBytes = 1'320'000;
 constexpr int kTiledInputs = 2560;
 constexpr int kMostTiledPanels = 32;
 // Of at least so many rows each thread has its own, which it will find in its L2 in the next

@@ -20,7 +20,7 @@ constexpr int kKeptOfOnePanel = 32;
 // What of the rows stays in L2 while weights pass, in bytes: all of them where the sums of a block
 // are finished at once, and otherwise beside everyone's sums.
 constexpr int64_t kWholeRowBytes = 1'400'000;
-constexpr int64_t kRowBytes = 950'000;
+constexpr int64_t kRowBytes = 1'050'000;
 
 struct Range {
   int begin;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/tasks.h"
+#include "kernels/cpu/tiled_tasks.h"
 #include "kernels/op_checks.h"
 
 namespace ocelli::kernels::cpu {
@@ -11,23 +12,14 @@ namespace {
 
 // Fewer rows go faster one by one than in tiles.
 constexpr int kFewestTiledRows = 8;
-// A task in tiles: all rows, and as many panels as stay in L2, a stretch of inputs at a time.
-constexpr int64_t kTaskWeightBytes = 650'000;
-constexpr int64_t kStretchBytes = 80 * 1024;  // of a panel, as the kernel takes them
-// Any other task: rows that fit L2 with room for weights, and a multiple of what kernels take at
-// once; and at least this many weights, of which a core reads some 5 a nanosecond.
+// A task of rows one behind the other: they fit L2 with room for weights, and a multiple of what
+// kernels take at once; and at least this many weights, of which a core reads some 5 a nanosecond.
 constexpr int64_t kTaskRowBytes = 1'300'000;
 constexpr int kRowBlock = 12;
 constexpr int kMostTaskRows = 512;
 constexpr int64_t kFewestTaskWeights = 8'000;
-// Tasks for each thread: if a core is taken away, the others have something left to take over.
-constexpr int kTasksPerThread = 4;
 // Multiplications below which a second thread costs more than it brings.
 constexpr int64_t kSmallProduct = 60'000;
-
-int round_up(int n, int multiple) {
-  return ceil_div(n, multiple) * multiple;
-}
 
 }  // namespace
 
@@ -76,25 +68,15 @@ class Bf16Linear : public LinearWeights {
 
 namespace {
 
-// Rows and panels of a task.
-struct TaskShape {
-  int rows;
-  int panels;
-};
-
 TaskShape task_shape(const Bf16Rows& x, int rows, const PairShape& shape, int threads) {
-  const int tasks = threads * kTasksPerThread;
-  const int64_t panel_bytes = shape.panel_values() * 2;
   if (x.tiles) {
-    const auto fitting = static_cast<int>(kTaskWeightBytes / std::min(panel_bytes, kStretchBytes));
-    // In pairs, as the kernel takes them.
-    return {rows, std::max(2, std::min(fitting, ceil_div(shape.panels(), tasks)) / 2 * 2)};
+    return tiled_task(rows, static_cast<int>(x.stride), shape.panels(), threads);
   }
   const int fitting =
       std::clamp(static_cast<int>(kTaskRowBytes / x.stride), 2 * kRowBlock, kMostTaskRows);
   // Ranges of one size: a last one of a few rows would read all weights for those.
   const int task_rows = round_up(ceil_div(rows, ceil_div(rows, fitting)), kRowBlock);
-  const int even = ceil_div(shape.panels() * ceil_div(rows, task_rows), tasks);
+  const int even = ceil_div(shape.panels() * ceil_div(rows, task_rows), threads * kTasksPerThread);
   const auto worth = static_cast<int>(kFewestTaskWeights / shape.panel_values() / rows) + 1;
   return {task_rows, std::max(even, worth)};
 }
@@ -133,17 +115,27 @@ void Bf16Engine::run(const Tensor& x, const Bf16Linear& weights, const Tensor& o
     const TaskShape size = task_shape(rounded, x.rows, shape, pool_.size());
     const int ranges = ceil_div(shape.panels(), size.panels);
     const int outputs = size.panels * kPanelOutputs;
-    const int64_t scratch_bytes = rounded.tiles ? tiled_scratch(kBf16TiledRows, outputs) : 0;
+    const int64_t scratch_bytes = rounded.tiles ? tiled_scratch(size.rows, outputs) : 0;
     std::byte* scratch = sums_.room_for(scratch_bytes * pool_.size());
+    const int64_t out_bytes = int64_t{x.rows} * shape.outputs * int64_t{sizeof(float)};
     const auto task = [&](int index, int thread) {
       const int row = index / ranges * size.rows;
       const int first = index % ranges * outputs;
-      const int output = part.first_output + first;
-      table_.bf16.linear(
-          {rounded.from(row), part.values + first / kPanelOutputs * shape.panel_values(),
-           weights.bias(output), shifted(rows_of(out), row, output),
-           std::min(size.rows, x.rows - row), std::min(outputs, shape.outputs - first),
-           shape.steps(), epilogue, scratch + thread * scratch_bytes});
+      Bf16Block block;
+      block.x = rounded.from(row);
+      block.weights = part.values + first / kPanelOutputs * shape.panel_values();
+      block.bias = weights.bias(part.first_output + first);
+      block.out = shifted(rows_of(out), row, part.first_output + first);
+      block.rows = std::min(size.rows, x.rows - row);
+      block.outputs = std::min(outputs, shape.outputs - first);
+      block.steps = shape.steps();
+      block.epilogue = epilogue;
+      block.scratch = scratch + thread * scratch_bytes;
+      if (first + 2 * outputs <= shape.outputs) {
+        block.next = block.weights + size.panels * shape.panel_values();
+      }
+      block.past_caches = out_bytes > kMostCachedBytes;
+      table_.bf16.linear(block);
     };
     const int64_t products = int64_t{x.rows} * shape.outputs * shape.inputs;
     each_task(pool_, ranges * ceil_div(x.rows, size.rows), products < kSmallProduct, task);

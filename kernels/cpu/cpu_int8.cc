@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/int4_sums.h"
 #include "kernels/cpu/tasks.h"
+#include "kernels/cpu/tiled_tasks.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
@@ -20,19 +21,6 @@ constexpr int64_t kExpandedWeights = 200'000;
 // Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.
 constexpr int kFewestTiledRows = 8;
 constexpr int kFewestExpandedRows = 16;
-// A task in tiles: rows of which so many bytes stay in L2 while weights pass, of so many inputs at
-// a time; and at most so many panels, for the sake of the sums that wait there meanwhile.
-constexpr int64_t kTiledRowBytes = 1'320'000;
-constexpr int kTiledInputs = 2560;
-constexpr int kMostTiledPanels = 32;
-// Of at least so many rows each thread has its own, which it will find in its L2 in the next
-// product: their quantised values, and in part what they were made from.
-constexpr int kOwnRows = 256;
-// A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
-// and 10 to 13 MB lost more by being read from memory.
-constexpr int64_t kMostCachedBytes = 16'000'000;
-// Tasks for each thread: if a core is taken away, the others have something left to take over.
-constexpr int kTasksPerThread = 4;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
 constexpr int kSmallTasksPerThread = 64;
 constexpr int kFewRows = 4;
@@ -40,10 +28,6 @@ constexpr int kFewRows = 4;
 constexpr int kPanelsTogether = 4;
 // Multiplications below which a second thread costs more than it brings.
 constexpr int64_t kSmallProduct = 40'000;
-
-int round_up(int n, int multiple) {
-  return ceil_div(n, multiple) * multiple;
-}
 
 bool are_few(int rows, const PanelShape& shape) {
   return rows < (shape.is_int4() ? kFewestExpandedRows : kFewestTiledRows);
@@ -172,17 +156,9 @@ void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& p
 }
 
 // For outputs of so many panels in all that are computed together.
-Int8Engine::TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows,
-                                             const PanelShape& shape, int panels) const {
-  if (x.tiles) {
-    const int inputs = ceil_div(shape.inputs, ceil_div(shape.inputs, kTiledInputs));
-    const int blocks = std::max(ceil_div(rows, static_cast<int>(kTiledRowBytes / inputs)),
-                                std::min(pool_.size(), rows / kOwnRows));
-    const int even = ceil_div(panels * blocks, pool_.size() * kTasksPerThread);
-    // Panels in pairs, as the kernel takes them.
-    return {round_up(ceil_div(rows, blocks), QuantisedRows::kTileRows),
-            round_up(std::min(kMostTiledPanels, even), 2)};
-  }
+TaskShape Int8Engine::task_shape(const QuantisedRows& x, int rows, const PanelShape& shape,
+                                 int panels) const {
+  if (x.tiles) return tiled_task(rows, shape.inputs, panels, pool_.size());
   const int fitting =
       std::clamp(static_cast<int>(kTaskRowBytes / shape.inputs), 2 * kRowBlock, kMostTaskRows);
   // Ranges of one size: a last one of a few rows would read all weights for those.

@@ -11,6 +11,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/read_ahead.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tiled_tasks.h"
 #include "kernels/ops.h"
 
 namespace ocelli::kernels::cpu {
@@ -50,11 +51,6 @@ class Int8Engine {
     Scratch scales;
     Scratch corrections;
     Scratch sums;
-  };
-  // Rows and panels of a task.
-  struct TaskShape {
-    int rows;
-    int panels;
   };
   // A part of a matrix, and what its product becomes: everything a task needs, side by side, as the
   // threads' first look at it takes the time of a way between cores, or to the L3.

@@ -159,9 +159,6 @@ struct Bf16Rows {
   }
 };
 
-// Rows of bf16 in tiles whose sums wait at once.
-inline constexpr int kBf16TiledRows = 256;
-
 // out[r][n] ← epilogue(x·W + bias) for `rows` rounded rows and `outputs` outputs of a bf16 matrix
 // in panels, from an output on that is a multiple of 16. Gives the same bits on every instruction
 // set, as Ops::linear describes them, but for the activations.
@@ -174,7 +171,9 @@ struct Bf16Block {
   int outputs = 0;
   int steps = 0;  // pairs of inputs
   Epilogue epilogue = Epilogue::kStore;
-  std::byte* scratch = nullptr;  // of a block in tiles: tiled_scratch() of kBf16TiledRows
+  std::byte* scratch = nullptr;    // of a block in tiles: tiled_scratch()
+  const uint16_t* next = nullptr;  // weights that this thread may want next, as many as here
+  bool past_caches = false;        // as in Int8Block
 };
 
 struct Bf16Functions {

@@ -75,16 +75,7 @@ template <int T>
   }
 }
 
-// Tiles of M by N.
-template <int M, int N>
-[[gnu::always_inline]] inline void begin_sums(const TileSums& sums, bool first) {
-  begin_sum<0>({}, sums, first);
-  if (N > 1) begin_sum<1>({}, sums, first);
-  if (M > 1) begin_sum<2>({}, sums, first);
-  if (M > 1 && N > 1) begin_sum<3>({}, sums, first);
-}
-
-// And back.
+// Brings sums of M by N tiles to memory.
 template <int M, int N>
 [[gnu::always_inline]] inline void end_sums(const TileSums& sums) {
   sums.store<0>();

@@ -1,0 +1,47 @@
+// How products of many rows in tiles are shared out among threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/tasks.h"
+
+namespace ocelli::kernels::cpu {
+
+// Rows and panels of a task.
+struct TaskShape {
+  int rows;
+  int panels;
+};
+
+// Tasks for each thread: if a core is taken away, the others have something left to take over.
+inline constexpr int kTasksPerThread = 4;
+// A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
+// and 10 to 13 MB lost more by being read from memory.
+inline constexpr int64_t kMostCachedBytes = 16'000'000;
+
+inline int round_up(int n, int multiple) {
+  return ceil_div(n, multiple) * multiple;
+}
+
+// For rows of so many bytes and so many panels that are computed together.
+inline TaskShape tiled_task(int rows, int row_bytes, int panels, int threads) {
+  // Rows of which so many bytes stay in L2 while weights pass, of so many inputs at a time; and at
+  // most so many panels, for the sake of the sums that wait there meanwhile.
+  constexpr int kTaskRowBytes = 1'320'000;
+  constexpr int kInputBytes = 2560;
+  constexpr int kMostPanels = 32;
+  // Of at least so many rows each thread has its own, which it will find in its L2 in the next
+  // product: as they are multiplied, and in part what they were made from.
+  constexpr int kOwnRows = 256;
+  const int bytes = ceil_div(row_bytes, ceil_div(row_bytes, kInputBytes));
+  const int blocks =
+      std::max(ceil_div(rows, kTaskRowBytes / bytes), std::min(threads, rows / kOwnRows));
+  const int even = ceil_div(panels * blocks, threads * kTasksPerThread);
+  // Panels in pairs, as the kernel takes them.
+  return {round_up(ceil_div(rows, blocks), QuantisedRows::kTileRows),
+          round_up(std::min(kMostPanels, even), 2)};
+}
+
+}  // namespace ocelli::kernels::cpu

@@ -8,8 +8,9 @@
 namespace ocelli::kernels {
 
 Precision attention_precision(const LinearSource& qkv) {
-  return std::ranges::all_of(qkv.weights, &HostTensor::quantised) ? Precision::kReduced
-                                                                  : Precision::kExact;
+  const bool rounded = std::ranges::all_of(
+      qkv.weights, [](const HostTensor& w) { return w.quantised() || w.in_pairs(); });
+  return rounded ? Precision::kReduced : Precision::kExact;
 }
 
 void Ops::argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) {

@@ -111,7 +111,7 @@ struct AttentionShape {
 };
 
 // What suits queries, keys and values that are products with these matrices: with quantised ones
-// they are themselves only as good as 8-bit activations.
+// they are themselves only as good as 8-bit activations, with bf16 in panels as bf16.
 Precision attention_precision(const LinearSource& qkv);
 
 // A cache of keys or values holds a head's positions one under the other, so that attention reads

@@ -123,6 +123,8 @@ TEST_P(LinearBf16Ops, EqualsTheReferenceOnLargeShapes) {
   };
   check(1, 5632, 40);
   check(37, 5201, 70);
+  check(131, 1100, 70);
+  check(150, 5201, 70);
   check(300, 64, 70);
   check(600, 35, 16);
   check(3, 64, 1000);

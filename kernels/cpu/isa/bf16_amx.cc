@@ -51,13 +51,7 @@ struct Bf16Products {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
   static const std::byte* rows(const Bf16Block& block, int row) { return block.x.from(row).data; }
-  static int64_t row_bytes(const Bf16Block& block) { return block.x.stride; }
-  static const std::byte* weights(const Bf16Block& block) {
-    return reinterpret_cast<const std::byte*>(block.weights);
-  }
-  static const std::byte* next(const Bf16Block& block) {
-    return reinterpret_cast<const std::byte*>(block.next);
-  }
+  static const uint16_t* weights(const Bf16Block& block) { return block.weights; }
 };
 
 }  // namespace

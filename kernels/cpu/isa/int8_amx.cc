@@ -64,16 +64,8 @@ struct Int8Products {
   [[gnu::always_inline]] static inline void multiply() {
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
-  static const std::byte* rows(const Int8Block& block, int row) {
-    return reinterpret_cast<const std::byte*>(block.x.from(row).values);
-  }
-  static int64_t row_bytes(const Int8Block& block) { return block.x.stride; }
-  static const std::byte* weights(const Int8Block& block) {
-    return reinterpret_cast<const std::byte*>(block.values);
-  }
-  static const std::byte* next(const Int8Block& block) {
-    return reinterpret_cast<const std::byte*>(block.next);
-  }
+  static const int8_t* rows(const Int8Block& block, int row) { return block.x.from(row).values; }
+  static const uint8_t* weights(const Int8Block& block) { return block.values; }
 };
 
 // The product of a block in groups, whose sums are floats from group to group.
@@ -103,9 +95,9 @@ class Groups {
     const int64_t panel_bytes = int64_t{x.groups} * tiles * kTileBytes;
     for (int g = 0; g < x.groups; ++g) {
       const int64_t at = int64_t{g} * tiles * kTileBytes;
-      const Operands operands = {Int8Products::rows(block_, row) + at,
+      const Operands operands = {bytes_at(x.values + at),
                                  x.stride * kTileRows,
-                                 Int8Products::weights(block_) + panel * panel_bytes + at,
+                                 bytes_at(block_.values + panel * panel_bytes + at),
                                  panel_bytes,
                                  tiles,
                                  nullptr,

@@ -45,6 +45,10 @@ struct Operands {
   int kept[2] = {};       // so many tiles of each panel stay in L1, for other rows
 };
 
+inline const std::byte* bytes_at(const void* memory) {
+  return static_cast<const std::byte*>(memory);
+}
+
 // For products with nothing to be done meanwhile.
 struct Nothing {
   template <int>

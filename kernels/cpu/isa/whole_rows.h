@@ -4,7 +4,7 @@
 // A Kind of product says
 //   Block, Sum                what is computed: Int8Block or Bf16Block; what tiles sum
 //   multiply<C, A, B>()       as in tile_products.h
-//   rows(block, row), row_bytes(block), weights(block), next(block)
+//   rows(block, row), weights(block)
 //   Finisher                  (block, panel), of two panels; Row row(block, sums, row);
 //                             finish<Epilogue, N>(Row), of panel N
 // Included like tile_products.h, and under the same rule of linkage.
@@ -160,8 +160,8 @@ inline Range part_of(int n, int count, int i) {
   return {n * i / count, n * (i + 1) / count};
 }
 
-inline int parts(int n, int most) {
-  return (n + most - 1) / most;
+inline int parts(int n, int each) {
+  return (n + each - 1) / each;
 }
 
 // The product of a block whose rows are summed from end to end.
@@ -198,7 +198,7 @@ class WholeRows {
   int all_tiles() const { return parts(block_.steps, kTileSteps); }
   int64_t panel_bytes() const { return int64_t{block_.steps} * 64; }
   const std::byte* weights_of(int panel) const {
-    return Kind::weights(block_) + panel * panel_bytes();
+    return bytes_at(Kind::weights(block_)) + panel * panel_bytes();
   }
   bool is_last(Range inputs) const { return inputs.end == all_tiles(); }
 
@@ -215,7 +215,7 @@ class WholeRows {
   // What comes after these panels is fetched meanwhile.
   void fetch_after(int panel, Range inputs) {
     const std::byte* next = weights_of(panel + 2);
-    if (panel + 2 >= panels()) next = is_last(inputs) ? Kind::next(block_) : weights_of(0);
+    if (panel + 2 >= panels()) next = is_last(inputs) ? bytes_at(block_.next) : weights_of(0);
     if (!next) return;
     next += int64_t{inputs.begin} * kTileBytes;
     Prefetch& ahead = meanwhile_.ahead;
@@ -251,8 +251,8 @@ class WholeRows {
   void one(int panel, int row, Range inputs) {
     const bool tail = is_last(inputs) && tail_steps() > 0;
     const int tiles = inputs.end - inputs.begin - (tail ? 1 : 0);
-    Operands operands = {Kind::rows(block_, row) + int64_t{inputs.begin} * kTileBytes,
-                         Kind::row_bytes(block_) * kTileRows,
+    Operands operands = {bytes_at(Kind::rows(block_, row)) + int64_t{inputs.begin} * kTileBytes,
+                         block_.x.stride * kTileRows,
                          weights_of(panel) + int64_t{inputs.begin} * kTileBytes,
                          panel_bytes(),
                          tiles,

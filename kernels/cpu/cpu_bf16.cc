@@ -10,8 +10,6 @@
 namespace ocelli::kernels::cpu {
 namespace {
 
-// Fewer rows go faster one by one than in tiles.
-constexpr int kFewestTiledRows = 8;
 // A task of rows one behind the other: they fit L2 with room for weights, and a multiple of what
 // kernels take at once; and at least this many weights, of which a core reads some 5 a nanosecond.
 constexpr int64_t kTaskRowBytes = 1'300'000;
@@ -117,7 +115,6 @@ void Bf16Engine::run(const Tensor& x, const Bf16Linear& weights, const Tensor& o
     const int outputs = size.panels * kPanelOutputs;
     const int64_t scratch_bytes = rounded.tiles ? tiled_scratch(size.rows, outputs) : 0;
     std::byte* scratch = sums_.room_for(scratch_bytes * pool_.size());
-    const int64_t out_bytes = int64_t{x.rows} * shape.outputs * int64_t{sizeof(float)};
     const auto task = [&](int index, int thread) {
       const int row = index / ranges * size.rows;
       const int first = index % ranges * outputs;
@@ -134,7 +131,7 @@ void Bf16Engine::run(const Tensor& x, const Bf16Linear& weights, const Tensor& o
       if (first + 2 * outputs <= shape.outputs) {
         block.next = block.weights + size.panels * shape.panel_values();
       }
-      block.past_caches = out_bytes > kMostCachedBytes;
+      block.past_caches = goes_past_caches(x.rows, shape.outputs);
       table_.bf16.linear(block);
     };
     const int64_t products = int64_t{x.rows} * shape.outputs * shape.inputs;

@@ -77,17 +77,15 @@ void CacheWriter::append_rotated(const Tensor& qkv, const Tensor& angles, const 
   const Rows values = rows_of(cache.values);
   const Rows turns = angles.storage ? rows_of(angles) : Rows{};
   each_block(call, qkv.cols, [&](Places places) {
-    for (const Place& place : places) {
-      if (!turns.data) break;
-      rotate(x.f32(place.row), rotated, call.head_dim, turns.f32(place.position), angles.cols / 2);
+    if (turns.data) {
+      for (const Place& place : places) {
+        rotate_row(table_, x.f32(place.row), rotated, call.head_dim, turns.f32(place.position),
+                   angles.cols / 2);
+      }
     }
     write_heads(call, places, k, keys);
     write_heads(call, places, v, values);
   });
-}
-
-void CacheWriter::rotate(float* x, int cols, int head_dim, const float* angles, int half) const {
-  for (int head = 0; head < cols; head += head_dim) table_.rope(x + head, angles, half);
 }
 
 void CacheWriter::write_heads(const Call& call, Places places, const Rows& from,

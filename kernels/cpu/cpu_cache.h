@@ -47,8 +47,6 @@ class CacheWriter {
   // Calls task(places) for some rows at a time, which pass over `cols` values each.
   template <typename Task>
   void each_block(const Call& call, int cols, const Task& task);
-  // The heads of a row of x.
-  void rotate(float* x, int cols, int head_dim, const float* angles, int half) const;
   void write_heads(const Call& call, Places places, const Rows& from, const Rows& to) const;
   // The values of one head to the first row of `to`.
   void write_head(const float* values, int head_dim, const Rows& to) const;

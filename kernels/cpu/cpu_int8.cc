@@ -18,8 +18,7 @@ constexpr int64_t kTaskRowBytes = 1'300'000;
 constexpr int kFewestTaskWeights = 24'000;
 // So much of a matrix of int4 is made int8 at a time: it stays in L2 with the rows.
 constexpr int64_t kExpandedWeights = 200'000;
-// Fewer rows go faster one by one than in tiles, and with int4 as it is than made int8 first.
-constexpr int kFewestTiledRows = 8;
+// Fewer rows go faster with int4 as it is than made int8 first.
 constexpr int kFewestExpandedRows = 16;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
 constexpr int kSmallTasksPerThread = 64;
@@ -178,8 +177,7 @@ void Int8Engine::plan(int rows) {
       Factor& factor = grid.factors[i];
       factor.block.rows = rows;
       // Of two factors, the second reads what the first one wrote.
-      const int64_t bytes = int64_t{rows} * factor.block.outputs * int64_t{sizeof(float)};
-      factor.block.past_caches = grid.count == 1 && bytes > kMostCachedBytes;
+      factor.block.past_caches = grid.count == 1 && goes_past_caches(rows, factor.block.outputs);
       const QuantisedRows& x = factor.block.x;
       const TaskShape shape = task_shape(x, rows, multiplied(factor.shape, x), panels);
       if (i == 0) grid.tasks = shape;

@@ -11,7 +11,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/read_ahead.h"
 #include "kernels/cpu/scratch.h"
-#include "kernels/cpu/tiled_tasks.h"
+#include "kernels/cpu/tasks.h"
 #include "kernels/ops.h"
 
 namespace ocelli::kernels::cpu {

@@ -120,10 +120,8 @@ class CpuOps : public HostOps {
     const Rows angles = rows_of(table);
     for (const Segment& segment : segments) {
       each_row(segment.rows, x.cols, [&, data = rows_of(x)](int i) {
-        float* row = data.f32(segment.first_row + i);
-        for (int head = 0; head < x.cols; head += head_dim) {
-          table_.rope(row + head, angles.f32(segment.past + i), table.cols / 2);
-        }
+        cpu::rotate_row(table_, data.f32(segment.first_row + i), x.cols, head_dim,
+                        angles.f32(segment.past + i), table.cols / 2);
       });
     }
   }

@@ -19,6 +19,19 @@ inline int ceil_div(int a, int b) {
   return a / b + (a % b != 0 ? 1 : 0);
 }
 
+inline int round_up(int n, int multiple) {
+  return ceil_div(n, multiple) * multiple;
+}
+
+// Tasks for each thread: if a core is taken away, the others have something left to take over.
+inline constexpr int kTasksPerThread = 4;
+
+// Rows and panels of a task of a product.
+struct TaskShape {
+  int rows;
+  int panels;
+};
+
 inline Rows rows_of(const Tensor& tensor) {
   return {host_address(tensor), tensor.stride, tensor.dtype};
 }
@@ -47,6 +60,12 @@ inline void norm_row(const KernelTable& table, const Norm& norm, const float* x,
   } else {
     table.rms_norm(x, weight, norm.epsilon, cols, out);
   }
+}
+
+// Ops::rope of the heads of one row, whose position has these angles: `half` cosines, then sines.
+inline void rotate_row(const KernelTable& table, float* x, int cols, int head_dim,
+                       const float* angles, int half) {
+  for (int head = 0; head < cols; head += head_dim) table.rope(x + head, angles, half);
 }
 
 // Calls body(row), or body(row, thread), for every row, in groups that are worth a task.

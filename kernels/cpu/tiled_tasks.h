@@ -9,20 +9,14 @@
 
 namespace ocelli::kernels::cpu {
 
-// Rows and panels of a task.
-struct TaskShape {
-  int rows;
-  int panels;
-};
+// Fewer rows go faster one by one than in tiles.
+inline constexpr int kFewestTiledRows = 8;
 
-// Tasks for each thread: if a core is taken away, the others have something left to take over.
-inline constexpr int kTasksPerThread = 4;
-// A larger output is written past the caches. Of those it was tried on, 24 and 32 MB gained by it
-// and 10 to 13 MB lost more by being read from memory.
-inline constexpr int64_t kMostCachedBytes = 16'000'000;
-
-inline int round_up(int n, int multiple) {
-  return ceil_div(n, multiple) * multiple;
+// Whether an output of fp32 is better written past the caches. Of those it was tried on, 24 and
+// 32 MB gained by it and 10 to 13 MB lost more by being read from memory.
+inline bool goes_past_caches(int rows, int outputs) {
+  constexpr int64_t kMostCachedBytes = 16'000'000;
+  return int64_t{rows} * outputs * int64_t{sizeof(float)} > kMostCachedBytes;
 }
 
 // For rows of so many bytes and so many panels that are computed together.

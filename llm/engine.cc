@@ -14,12 +14,16 @@ using kernels::Placement;
 using kernels::Tensor;
 
 Engine::Engine(kernels::Ops& ops, Decoder& decoder)
-    : ops_(ops), decoder_(decoder), sequences_(decoder.limits().sequences) {
+    : ops_(ops),
+      decoder_(decoder),
+      sequences_(decoder.limits().sequences),
+      beginnings_(sequences_.size()) {
   const DecoderLimits& limits = decoder.limits();
   x_ = ops.tensor(limits.max_rows, decoder.hidden_size(), DType::kF32, Placement::kActivation);
   logits_ = ops.tensor(limits.sequences, decoder.vocab_size(), DType::kF32, Placement::kActivation);
   host_logits_.resize(static_cast<size_t>(limits.sequences) * decoder.vocab_size());
   for (auto* list : {&wanted_rows_, &wanted_}) list->reserve(limits.sequences);
+  for (Beginning& beginning : beginnings_) beginning.tokens.reserve(limits.capacity);
   segments_.reserve(limits.sequences);
   outputs_.reserve(limits.sequences);
   copy_rows_.resize(limits.max_rows);
@@ -70,15 +74,37 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
   Sampler sampler(options.sampler, decoder_.vocab_size());  // may refuse; nothing is changed yet
   s.history.clear();
   s.history.reserve(options.max_tokens);
+  const bool first = s.past == 0 && s.prompt.empty();
   // What an earlier stop() left behind goes first.
   s.prompt.erase(s.prompt.begin(), s.prompt.begin() + static_cast<int64_t>(s.piece));
   s.piece = 0;
   if (s.pending >= 0) s.prompt.push_back({{std::exchange(s.pending, -1)}, {}});
   std::ranges::move(prompt, std::back_inserter(s.prompt));
+  if (first) skip_beginning(sequence, size - 1);  // the last row's logits are wanted
   s.generated = 0;
   s.options = options;
   s.sampler = std::move(sampler);
   s.active = true;
+}
+
+// Takes the first tokens of a new sequence's prompt, at most `most`, as run where its place's cache
+// begins with the same ones. All that follows in the cache is forgotten.
+void Engine::skip_beginning(int index, int most) {
+  Sequence& s = sequences_[index];
+  Beginning& beginning = beginnings_[index];
+  most = std::min(most, beginning.run);
+  while (s.past < most) {
+    const std::vector<int32_t>& tokens = s.prompt[s.piece].tokens;
+    const auto known = std::span(beginning.tokens).subspan(s.past, most - s.past);
+    const auto alike = std::ranges::mismatch(tokens, known).in1 - tokens.begin();
+    s.past += static_cast<int>(alike);
+    s.piece_begin = static_cast<int>(alike);
+    if (tokens.empty() || alike < std::ssize(tokens)) break;
+    ++s.piece;
+    s.piece_begin = 0;
+  }
+  beginning.tokens.resize(s.past);
+  beginning.run = s.past;
 }
 
 void Engine::stop(int sequence) {
@@ -93,14 +119,17 @@ bool Engine::prompt_done(const Sequence& sequence) const {
   return sequence.piece == sequence.prompt.size();
 }
 
-int Engine::add_prompt_rows(Sequence& sequence, int first_row, int room) {
+int Engine::add_prompt_rows(int index, int first_row, int room) {
+  Sequence& sequence = sequences_[index];
   int rows = 0;
   while (!prompt_done(sequence) && rows < room) {
     const ContextPiece& piece = sequence.prompt[sequence.piece];
     const int count = std::min(piece.size() - sequence.piece_begin, room - rows);
     const Tensor target = x_.row_range(first_row + rows, count);
     if (!piece.tokens.empty()) {
-      decoder_.embed(std::span(piece.tokens).subspan(sequence.piece_begin, count), target);
+      const auto tokens = std::span(piece.tokens).subspan(sequence.piece_begin, count);
+      decoder_.embed(tokens, target);
+      note_beginning(index, tokens, sequence.past + rows);
     } else {
       const auto copied = std::span(copy_rows_).first(count);
       std::iota(copied.begin(), copied.end(), sequence.piece_begin);
@@ -117,13 +146,29 @@ int Engine::add_prompt_rows(Sequence& sequence, int first_row, int room) {
   return rows;
 }
 
+// Tokens of a prompt are in the step in hand, to stand at `position` and on.
+void Engine::note_beginning(int index, std::span<const int32_t> tokens, int position) {
+  Beginning& beginning = beginnings_[index];
+  const bool unbroken = beginning.run == sequences_[index].past;  // up to this step, and in it
+  if (!unbroken || std::ssize(beginning.tokens) != position) return;
+  beginning.tokens.insert(beginning.tokens.end(), tokens.begin(), tokens.end());
+}
+
+// The step in hand has been run.
+void Engine::note_run() {
+  for (const kernels::Segment& segment : segments_) {
+    Beginning& beginning = beginnings_[segment.sequence];
+    if (beginning.run == segment.past) beginning.run = static_cast<int>(beginning.tokens.size());
+  }
+}
+
 // Puts the next rows of a sequence into x, at most `room` of them, and returns how many.
 int Engine::add_rows(int index, int first_row, int room) {
   Sequence& s = sequences_[index];
   int rows = 1;
   const bool sampled = prompt_done(s);
   if (!sampled) {
-    rows = add_prompt_rows(s, first_row, room);
+    rows = add_prompt_rows(index, first_row, room);
   } else {
     decoder_.embed({&s.pending, 1}, x_.row_range(first_row, 1));
     s.pending = -1;
@@ -163,10 +208,13 @@ std::span<const Output> Engine::step() {
   wanted_.clear();
   wanted_rows_.clear();
   outputs_.clear();
+  // Of a step that threw nothing counts.
+  for (Beginning& beginning : beginnings_) beginning.tokens.resize(beginning.run);
   const int rows = fill_rows();
   if (rows == 0) return outputs_;
   const Tensor x = x_.row_range(0, rows);
   decoder_.forward(x, segments_);
+  note_run();
   if (wanted_.empty()) return outputs_;
 
   const int vocab = decoder_.vocab_size();
@@ -208,6 +256,8 @@ Output Engine::accept(int index, int32_t token) {
   Sequence& s = sequences_[index];
   if (token == Sampler::kNotFinite) {
     s.active = false;
+    beginnings_[index].tokens.clear();
+    beginnings_[index].run = 0;
     return {index, -1, 0, FinishReason::kNotFinite};
   }
   Output output{index, token, 0, FinishReason::kNone};

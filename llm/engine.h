@@ -42,9 +42,14 @@ struct Output {
 // A sequence is opened, given a prompt, stepped until it finishes, given another prompt if the
 // conversation goes on, and closed. What a sequence says does not depend on the others: not on how
 // many there are, nor on when they came.
+//
+// A place keeps its keys and values when it is closed. Where the first prompt of the next sequence
+// there begins with the tokens that the last one's began with, as every question about a picture
+// does, these are not run again. A row has the same bits in whatever pieces a prompt is run, so
+// nothing else changes.
 class Engine {
  public:
-  // Both must outlive this.
+  // Both must outlive this, and nobody else may run the decoder meanwhile: its cache is this one's.
   Engine(kernels::Ops& ops, Decoder& decoder);
 
   // A free place, with an empty context; none when limits().sequences are open.
@@ -87,10 +92,21 @@ class Engine {
     std::vector<int32_t> history;  // tokens of the answer, for the penalty (as the reference)
   };
 
+  // What a place's cache begins with: tokens of a prompt from position 0 on, up to the first row
+  // that is none of these. A sampled token's row counts as none: its attention may have been more
+  // exact (Segment::sampled).
+  struct Beginning {
+    std::vector<int32_t> tokens;
+    int run = 0;  // so many of them are in the cache; the others are in the step in hand
+  };
+
   bool prompt_done(const Sequence& sequence) const;
+  void skip_beginning(int index, int most);
   int fill_rows();
   int add_rows(int index, int first_row, int room);
-  int add_prompt_rows(Sequence& sequence, int first_row, int room);
+  int add_prompt_rows(int index, int first_row, int room);
+  void note_beginning(int index, std::span<const int32_t> tokens, int position);
+  void note_run();
   bool likeliest_wanted() const;
   Output sample(int index, std::span<const float> logits);
   Output accept(int index, int32_t token);
@@ -98,9 +114,10 @@ class Engine {
   kernels::Ops& ops_;
   Decoder& decoder_;
   std::vector<Sequence> sequences_;
-  int next_ = 0;            // where the next step begins, so that no prompt starves
-  kernels::Tensor x_;       // [max_rows, hidden]
-  kernels::Tensor logits_;  // [sequences, vocab]
+  std::vector<Beginning> beginnings_;  // of each place, open or not
+  int next_ = 0;                       // where the next step begins, so that no prompt starves
+  kernels::Tensor x_;                  // [max_rows, hidden]
+  kernels::Tensor logits_;             // [sequences, vocab]
   std::vector<float> host_logits_;
   std::vector<kernels::Segment> segments_;
   std::vector<int32_t> wanted_rows_;  // the last row of each sequence that samples now

@@ -18,6 +18,10 @@ using kernels::Tensor;
 
 namespace {
 
+// Tokens of "{system} USER: ", which TinyLLaVA's prompts begin with before the picture, in Phi-2's
+// vocabulary (llm/prompt.h; RealPrompt of tests/llm/prompt_test.cc has their ids).
+constexpr int kTextBeforePicture = 32;
+
 std::vector<float> random_floats(size_t count, uint64_t seed) {
   llm::Random random(seed);
   std::vector<float> values(count);
@@ -80,6 +84,7 @@ void BenchModel::fill_cache() {
   const Tensor rows = ops_.tensor(count, width, DType::kF32, Placement::kActivation);
   ops_.write(random_floats(int64_t{count} * width, 3), rows);
   std::vector<Segment> segments;
+  segments.reserve(shape_.most_batch);
   for (int i = 0; i < shape_.most_batch; ++i) segments.push_back({i, 0, count, 0});
   for (const Tensor& cache : ops_.caches()) ops_.append(rows, cache, shape_.capacity(), segments);
 }
@@ -104,10 +109,26 @@ void BenchModel::first_token() {
   const Tensor rows = connector_->forward(image_rows(features_));
   std::vector<int32_t> all(rows.rows);
   std::iota(all.begin(), all.end(), 0);
-  ops_.embed(rows, all, x_.row_range(0, rows.rows));
-  const auto text = std::span(prompt_).subspan(rows.rows);
-  decoder_->embed(text, x_.row_range(rows.rows, static_cast<int>(text.size())));
+  int row = 0;
+  const auto add_text = [&](std::span<const int32_t> tokens) {
+    const int count = static_cast<int>(tokens.size());
+    if (count > 0) decoder_->embed(tokens, x_.row_range(row, count));
+    row += count;
+  };
+  const QuestionText text = question_text();
+  add_text(text.before);
+  ops_.embed(rows, all, x_.row_range(row, rows.rows));
+  row += rows.rows;
+  add_text(text.behind);
   forward_prompt();
+}
+
+BenchModel::QuestionText BenchModel::question_text() const {
+  const auto picture = static_cast<size_t>(config_.vision->image_rows());
+  const size_t before =
+      std::min(static_cast<size_t>(kTextBeforePicture), prompt_.size() - picture - 1);
+  const std::span prompt(prompt_);
+  return {prompt.first(before), prompt.subspan(before + picture)};
 }
 
 void BenchModel::decode(int batch) {
@@ -122,7 +143,7 @@ void BenchModel::decode(int batch) {
 }
 
 void BenchModel::caption(int count, int places) {
-  if (!engine_) engine_ = std::make_unique<llm::Engine>(ops_, *decoder_);
+  engine_ = std::make_unique<llm::Engine>(ops_, *decoder_);
   int begun = 0;
   for (int done = 0; done < count;) {
     for (; begun < count && begun - done < places; ++begun) submit_picture();
@@ -146,8 +167,12 @@ void BenchModel::submit_picture() {
   ops_.embed(rows, all, kept);
   llm::GenerationOptions options;
   options.max_tokens = shape_.caption_tokens;
-  const auto text = std::span(prompt_).subspan(rows.rows);
-  engine_->submit(*place, {{{}, kept}, {{text.begin(), text.end()}, {}}}, options);
+  const QuestionText text = question_text();
+  std::vector<llm::ContextPiece> prompt;
+  if (!text.before.empty()) prompt.push_back({{text.before.begin(), text.before.end()}, {}});
+  prompt.push_back({{}, kept});
+  prompt.push_back({{text.behind.begin(), text.behind.end()}, {}});
+  engine_->submit(*place, std::move(prompt), options);
 }
 
 void BenchModel::wait_for(const Tensor& result) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "app/bench_meter.h"
@@ -40,16 +41,23 @@ class BenchModel {
   void encode();
   void connect();
   void prefill();
-  // The three in a row for a prompt that begins with the picture.
+  // The three in a row for a prompt with a picture: text, the picture, text.
   void first_token();
   // `count` whole captions through the engine, at most `places` of them at a time: the picture
   // through the tower and the connector, its prompt, and shape.caption_tokens tokens. A finished
-  // one's place is taken at once, and prompts share steps with what is being decoded.
+  // one's place is taken at once, and prompts share steps with what is being decoded. Each call
+  // begins anew: no place knows a prompt of the call before.
   void caption(int count, int places);
   // A token each for sequences 0 … batch − 1, all with shape.context positions before it.
   void decode(int batch);
 
  private:
+  // Of a prompt with a picture; there is always some behind it.
+  struct QuestionText {
+    std::span<const int32_t> before, behind;
+  };
+
+  QuestionText question_text() const;
   void load_vision(const VisionConfig& config, const ModelWeights& weights);
   void wait_for(const kernels::Tensor& result);
   kernels::Tensor image_rows(const kernels::Tensor& features) const;
@@ -66,7 +74,7 @@ class BenchModel {
   std::unique_ptr<vision::Siglip> siglip_;
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;
-  std::unique_ptr<llm::Engine> engine_;  // of caption()
+  std::unique_ptr<llm::Engine> engine_;  // of the last caption()
   std::vector<float> patches_;           // of one picture
   kernels::Tensor features_;             // of the last encode()
   kernels::Tensor x_;                    // [most rows, hidden]

@@ -74,13 +74,12 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
   Sampler sampler(options.sampler, decoder_.vocab_size());  // may refuse; nothing is changed yet
   s.history.clear();
   s.history.reserve(options.max_tokens);
-  const bool first = s.past == 0 && s.prompt.empty();
   // What an earlier stop() left behind goes first.
   s.prompt.erase(s.prompt.begin(), s.prompt.begin() + static_cast<int64_t>(s.piece));
   s.piece = 0;
   if (s.pending >= 0) s.prompt.push_back({{std::exchange(s.pending, -1)}, {}});
   std::ranges::move(prompt, std::back_inserter(s.prompt));
-  if (first) skip_beginning(sequence, size - 1);  // the last row's logits are wanted
+  if (s.past == 0) skip_beginning(sequence, size - 1);  // the last row's logits are wanted
   s.generated = 0;
   s.options = options;
   s.sampler = std::move(sampler);
@@ -92,7 +91,7 @@ void Engine::submit(int sequence, std::vector<ContextPiece> prompt,
 void Engine::skip_beginning(int index, int most) {
   Sequence& s = sequences_[index];
   Beginning& beginning = beginnings_[index];
-  most = std::min(most, beginning.run);
+  most = std::min(most, static_cast<int>(beginning.run));
   while (s.past < most) {
     const std::vector<int32_t>& tokens = s.prompt[s.piece].tokens;
     const auto known = std::span(beginning.tokens).subspan(s.past, most - s.past);
@@ -148,18 +147,8 @@ int Engine::add_prompt_rows(int index, int first_row, int room) {
 
 // Tokens of a prompt are in the step in hand, to stand at `position` and on.
 void Engine::note_beginning(int index, std::span<const int32_t> tokens, int position) {
-  Beginning& beginning = beginnings_[index];
-  const bool unbroken = beginning.run == sequences_[index].past;  // up to this step, and in it
-  if (!unbroken || std::ssize(beginning.tokens) != position) return;
-  beginning.tokens.insert(beginning.tokens.end(), tokens.begin(), tokens.end());
-}
-
-// The step in hand has been run.
-void Engine::note_run() {
-  for (const kernels::Segment& segment : segments_) {
-    Beginning& beginning = beginnings_[segment.sequence];
-    if (beginning.run == segment.past) beginning.run = static_cast<int>(beginning.tokens.size());
-  }
+  std::vector<int32_t>& known = beginnings_[index].tokens;
+  if (std::ssize(known) == position) known.insert(known.end(), tokens.begin(), tokens.end());
 }
 
 // Puts the next rows of a sequence into x, at most `room` of them, and returns how many.
@@ -214,7 +203,7 @@ std::span<const Output> Engine::step() {
   if (rows == 0) return outputs_;
   const Tensor x = x_.row_range(0, rows);
   decoder_.forward(x, segments_);
-  note_run();
+  for (Beginning& beginning : beginnings_) beginning.run = std::ssize(beginning.tokens);
   if (wanted_.empty()) return outputs_;
 
   const int vocab = decoder_.vocab_size();

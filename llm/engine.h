@@ -97,7 +97,7 @@ class Engine {
   // exact (Segment::sampled).
   struct Beginning {
     std::vector<int32_t> tokens;
-    int run = 0;  // so many of them are in the cache; the others are in the step in hand
+    int64_t run = 0;  // so many of them are in the cache; the others are in the step in hand
   };
 
   bool prompt_done(const Sequence& sequence) const;
@@ -106,7 +106,6 @@ class Engine {
   int add_rows(int index, int first_row, int room);
   int add_prompt_rows(int index, int first_row, int room);
   void note_beginning(int index, std::span<const int32_t> tokens, int position);
-  void note_run();
   bool likeliest_wanted() const;
   Output sample(int index, std::span<const float> logits);
   Output accept(int index, int32_t token);

@@ -29,7 +29,10 @@ class CountingDecoder : public Decoder {
   int hidden_size() const override { return inner_->hidden_size(); }
   int vocab_size() const override { return inner_->vocab_size(); }
   const DecoderLimits& limits() const override { return inner_->limits(); }
-  void embed(std::span<const int32_t> ids, const Tensor& out) override { inner_->embed(ids, out); }
+  void embed(std::span<const int32_t> ids, const Tensor& out) override {
+    if (ids.size() == fails_to_embed) throw host::Error("the device is gone");
+    inner_->embed(ids, out);
+  }
   void forward(const Tensor& x, std::span<const kernels::Segment> segments) override {
     if (std::exchange(fail_next, false)) throw host::Error("the device is gone");
     rows += x.rows;
@@ -39,8 +42,9 @@ class CountingDecoder : public Decoder {
     inner_->logits(x, wanted, out);
   }
 
-  int rows = 0;            // of all forwards
-  bool fail_next = false;  // the next forward throws, before it has done anything
+  int rows = 0;               // of all forwards
+  bool fail_next = false;     // the next forward throws, before it has done anything
+  size_t fails_to_embed = 0;  // as many tokens at a time; 0: it fails no time
 
  private:
   std::unique_ptr<Decoder> inner_;
@@ -311,7 +315,8 @@ TEST_F(BeginningsOnce, AreOfTheFirstPromptOfAConversation) {
   run(*engine_, sequence);
   EXPECT_EQ(engine_->past(sequence), past + 1 + size_of(second) + 3);
   engine_->close(sequence);
-  expect_skipped(static_cast<int>(template_.size()), question());
+  const Tokens zeros(60, 0);  // nothing that stands behind the template is known
+  expect_skipped(static_cast<int>(template_.size()), {{template_, {}}, {zeros, {}}});
 
   // A prompt that was stopped before it was run goes before the next one.
   const int again = begin({{template_, {}}});
@@ -354,13 +359,23 @@ TEST_F(BeginningsOnce, AreForgottenWithWhatIsNotFinite) {
 TEST_F(BeginningsOnce, OfStepsThatFailedDoNotCount) {
   limits_.max_rows = 10;
   remake();
-  const int sequence = begin(question());
+  int sequence = begin(question());
   engine_->step();
   decoder_->fail_next = true;
   EXPECT_THROW(engine_->step(), host::Error);
   engine_->step();
   engine_->close(sequence);
   expect_skipped(10, question());
+
+  // Of what was to be run the first half is lost, and the second stands in its place.
+  const Tokens first = tokens(4);
+  sequence = begin({{first, {}}, {tokens(6), {}}, {tokens(10), {}}});
+  decoder_->fails_to_embed = 6;
+  EXPECT_THROW(engine_->step(), host::Error);
+  decoder_->fails_to_embed = 0;
+  engine_->step();
+  engine_->close(sequence);
+  expect_skipped(0, {{first, {}}, {tokens(3), {}}});
 }
 
 std::vector<Case> cases() {

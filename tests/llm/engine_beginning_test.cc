@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"
 #include "llm/engine.h"
+#include "tests/llm/counting_decoder.h"
 #include "tests/llm/random_phi.h"
 
 namespace ocelli::llm {
@@ -20,35 +21,6 @@ using kernels::DType;
 using kernels::Tensor;
 using Pieces = std::vector<ContextPiece>;
 using Tokens = std::vector<int32_t>;
-
-// Another decoder's rows counted.
-class CountingDecoder : public Decoder {
- public:
-  explicit CountingDecoder(std::unique_ptr<Decoder> inner) : inner_(std::move(inner)) {}
-
-  int hidden_size() const override { return inner_->hidden_size(); }
-  int vocab_size() const override { return inner_->vocab_size(); }
-  const DecoderLimits& limits() const override { return inner_->limits(); }
-  void embed(std::span<const int32_t> ids, const Tensor& out) override {
-    if (ids.size() == fails_to_embed) throw host::Error("the device is gone");
-    inner_->embed(ids, out);
-  }
-  void forward(const Tensor& x, std::span<const kernels::Segment> segments) override {
-    if (std::exchange(fail_next, false)) throw host::Error("the device is gone");
-    rows += x.rows;
-    inner_->forward(x, segments);
-  }
-  void logits(const Tensor& x, std::span<const int32_t> wanted, const Tensor& out) override {
-    inner_->logits(x, wanted, out);
-  }
-
-  int rows = 0;               // of all forwards
-  bool fail_next = false;     // the next forward throws, before it has done anything
-  size_t fails_to_embed = 0;  // as many tokens at a time; 0: it fails no time
-
- private:
-  std::unique_ptr<Decoder> inner_;
-};
 
 struct Said {
   Tokens tokens;

@@ -193,9 +193,9 @@ void BenchModel::forward_prompt() {
 void BenchModel::forward(int rows, std::span<const Segment> segments,
                          std::span<const int32_t> wanted) {
   const Tensor x = x_.row_range(0, rows);
-  decoder_->forward(x, segments);
+  const Tensor last = decoder_->forward(x, segments, wanted);
   const Tensor logits = logits_.row_range(0, static_cast<int>(wanted.size()));
-  decoder_->logits(x, wanted, logits);
+  decoder_->logits(last, logits);
   const auto tokens = std::span(tokens_).first(wanted.size());
   ops_.argmax(logits, host_logits_, tokens);
   if (std::ranges::count(tokens, kernels::kNoMaximum) > 0) fail_not_finite();

@@ -115,7 +115,7 @@ int64_t decoder_activations(const ModelConfig& config, const llm::DecoderLimits&
     int64_t floats = rows * (4 * hidden + 2 * text.kv_width() + text.intermediate_size) +
                      rows * std::max<int64_t>(hidden, text.intermediate_size) / kFloat;
     // Logits, twice: the sampler has its own.
-    floats += limits.logit_rows() * (hidden + 2 * int64_t{text.vocab_size});
+    floats += 2 * limits.logit_rows() * int64_t{text.vocab_size};
     // What scores a text has x and logits of its own.
     if (limits.scored_rows > 0) {
       floats += rows * hidden + 2 * limits.logit_rows() * int64_t{text.vocab_size};

@@ -45,6 +45,7 @@ llm::DecoderLimits decoder_limits(const ModelConfig& config, const PipelineOptio
       static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{limits.capacity} * options.sequences));
   limits.kv_dtype = options.kv_dtype;
   limits.scored_rows = options.scored_rows;
+  limits.every_row = options.probe;
   return limits;
 }
 

@@ -184,7 +184,7 @@ void check_append(const Tensor& x, const Tensor& cache, int capacity,
 
 void check_qkv(const Tensor& qkv, const LayerCache& cache) {
   OCELLI_CHECK(cache.head_dim > 0 && cache.kv_heads > 0 && qkv.cols % cache.head_dim == 0 &&
-                   qkv.cols / cache.head_dim > 2 * int64_t{cache.kv_heads},
+                   qkv.cols / cache.head_dim >= 2 * int64_t{cache.kv_heads},
                "q, k and v [{}, {}], {} heads of {} of k and as many of v", qkv.rows, qkv.cols,
                cache.kv_heads, cache.head_dim);
 }

@@ -2,10 +2,22 @@
 
 #include <algorithm>
 
+#include "host/error.h"
 #include "kernels/first_maximum.h"
 #include "kernels/op_checks.h"
 
 namespace ocelli::kernels {
+
+LinearSource LinearSource::from(size_t count) const {
+  OCELLI_CHECK(count < weights.size(), "from matrix {} of {} on", count, weights.size());
+  LinearSource rest = *this;
+  const auto drop = [&](std::vector<HostTensor>& list) {
+    if (!list.empty()) list.erase(list.begin(), list.begin() + static_cast<ptrdiff_t>(count));
+  };
+  drop(rest.weights);
+  drop(rest.biases);
+  return rest;
+}
 
 Precision attention_precision(const LinearSource& qkv) {
   const bool rounded = std::ranges::all_of(

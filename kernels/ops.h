@@ -61,6 +61,9 @@ using Linear = std::shared_ptr<const LinearWeights>;
 struct LinearSource {
   std::vector<HostTensor> weights;
   std::vector<HostTensor> biases;
+
+  // Without the first `count` matrices.
+  LinearSource from(size_t count) const;
 };
 
 // weight and bias are [1, features]; an RMSNorm has no bias.
@@ -235,8 +238,8 @@ class Ops {
   virtual void linear_sum(std::span<const Term> terms, const Tensor& out);
   // What rope() of q and k gives, and then append() of k and of v; where `angles`, rope's table, is
   // null, nothing is rotated. qkv is [rows, (heads + 2 · kv_heads) · head_dim]: queries, keys and
-  // values side by side. Queries are rotated in place; in the segments' rows of k anything may be
-  // left. v is as it was.
+  // values side by side; there may be no queries. They are rotated in place; in the segments' rows
+  // of k anything may be left. v is as it was.
   virtual void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
                               std::span<const Segment> segments);
 

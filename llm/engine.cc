@@ -202,13 +202,13 @@ std::span<const Output> Engine::step() {
   const int rows = fill_rows();
   if (rows == 0) return outputs_;
   const Tensor x = x_.row_range(0, rows);
-  decoder_.forward(x, segments_);
+  const Tensor last = decoder_.forward(x, segments_, wanted_rows_);
   for (Beginning& beginning : beginnings_) beginning.run = std::ssize(beginning.tokens);
   if (wanted_.empty()) return outputs_;
 
   const int vocab = decoder_.vocab_size();
   const Tensor logits = logits_.row_range(0, static_cast<int>(wanted_.size()));
-  decoder_.logits(x, wanted_rows_, logits);
+  decoder_.logits(last, logits);
   if (likeliest_wanted()) {  // found where the logits are
     const auto tokens = std::span(tokens_).first(wanted_.size());
     ops_.argmax(logits, host_logits_, tokens);

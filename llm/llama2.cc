@@ -133,9 +133,9 @@ Llama2Weights Llama2Weights::read(TensorReader& reader, const Llama2Config& conf
 
 Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weights& weights,
                const DecoderLimits& limits)
-    : ops_(ops),
+    : LayeredDecoder(ops, config, limits),
+      ops_(ops),
       config_(config),
-      limits_(limits),
       permuted_(weights.permuted),
       embed_tokens_(ops.load(weights.embed_tokens)),
       norm_(load_norm(weights.norm)),
@@ -145,11 +145,9 @@ Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weight
   const auto activation = [&](int rows, int cols) {
     return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
   };
-  h_ = activation(limits.max_rows, config.hidden_size);
   qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
   context_ = activation(limits.max_rows, config.hidden_size);
   hidden_ = activation(limits.max_rows, config.intermediate_size);
-  last_ = activation(limits.logit_rows(), config.hidden_size);
   for (const Llama2Weights::Layer& layer : weights.layers) {
     precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back({load_norm(layer.input_layernorm), ops.load_linear(layer.qkv),
@@ -157,6 +155,7 @@ Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weight
                        ops.load_linear(layer.gate_proj), ops.load_linear(layer.up_proj),
                        ops.load_linear(layer.down_proj)});
   }
+  last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
 }
 
 kernels::Norm Llama2::load_norm(const HostTensor& weight) const {
@@ -167,9 +166,8 @@ void Llama2::embed(std::span<const int32_t> ids, const Tensor& out) {
   ops_.embed(embed_tokens_, ids, out);
 }
 
-void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
-  OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
-  const Tensor h = h_.row_range(0, x.rows);
+void Llama2::run_layer(int index, const Tensor& x, const Tensor& h,
+                       std::span<const Segment> segments) {
   const Tensor qkv = qkv_.row_range(0, x.rows);
   const Tensor q = qkv.column_range(0, config_.hidden_size);
   const Tensor context = context_.row_range(0, x.rows);
@@ -180,27 +178,32 @@ void Llama2::forward(const Tensor& x, std::span<const Segment> segments) {
       .head_dim = config_.head_dim(),
       .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
       .causal = true,
-      .capacity = limits_.capacity,
+      .capacity = limits().capacity,
       .precision = precision_};
 
-  for (int i = 0; i < config_.num_hidden_layers; ++i) {
-    const Layer& layer = layers_[i];
-    const Projection to_qkv = {layer.qkv, nullptr, qkv};
-    ops_.project(x, &layer.input_layernorm, {&to_qkv, 1}, h);
-    cache_.append_rotated(i, qkv, rope_, segments);
-    ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
-    ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
-    const Projection to_hidden = {layer.gate_proj, layer.up_proj, mlp_hidden, Epilogue::kSilu};
-    ops_.project(x, &layer.post_attention_layernorm, {&to_hidden, 1}, h);
-    ops_.linear(mlp_hidden, layer.down_proj, x, Epilogue::kAccumulate);  // x += mlp
-  }
+  const Layer& layer = layers_[index];
+  const Projection to_qkv = {layer.qkv, nullptr, qkv};
+  ops_.project(x, &layer.input_layernorm, {&to_qkv, 1}, h);
+  cache_.append_rotated(index, qkv, rope_, segments);
+  ops_.attention(q, cache_.keys(index), cache_.values(index), shape, segments, context);
+  ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
+  const Projection to_hidden = {layer.gate_proj, layer.up_proj, mlp_hidden, Epilogue::kSilu};
+  ops_.project(x, &layer.post_attention_layernorm, {&to_hidden, 1}, h);
+  ops_.linear(mlp_hidden, layer.down_proj, x, Epilogue::kAccumulate);  // x += mlp
 }
 
-void Llama2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
-  const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
-  ops_.embed(x, rows, last);
+void Llama2::append_last(const Tensor& x, const Tensor& h, std::span<const Segment> segments) {
+  const int last = config_.num_hidden_layers - 1;
+  const Tensor kv =
+      qkv_.row_range(0, x.rows).column_range(config_.hidden_size, 2 * config_.kv_width());
+  const Projection to_kv = {last_kv_, nullptr, kv};
+  ops_.project(x, &layers_[last].input_layernorm, {&to_kv, 1}, h);
+  cache_.append_rotated(last, kv, rope_, segments);
+}
+
+void Llama2::logits(const Tensor& rows, const Tensor& out) {
   const Projection logits = {lm_head_, nullptr, out};
-  ops_.project(last, &norm_, {&logits, 1}, last);
+  ops_.project(rows, &norm_, {&logits, 1}, rows);
 }
 
 }  // namespace ocelli::llm

@@ -11,9 +11,9 @@
 
 #include "kernels/checkpoint.h"
 #include "kernels/llama2c.h"
-#include "llm/decoder.h"
 #include "llm/decoder_config.h"
 #include "llm/kv_cache.h"
+#include "llm/layered_decoder.h"
 
 namespace ocelli::llm {
 
@@ -56,7 +56,7 @@ struct Llama2Weights {
   static Llama2Weights read(kernels::TensorReader& reader, const Llama2Config& config);
 };
 
-class Llama2 : public Decoder {
+class Llama2 : public LayeredDecoder {
  public:
   // Loads the weights and allocates caches and activations; `ops` and the checkpoint behind the
   // weights must outlive this.
@@ -65,12 +65,9 @@ class Llama2 : public Decoder {
 
   int hidden_size() const override { return config_.hidden_size; }
   int vocab_size() const override { return config_.vocab_size; }
-  const DecoderLimits& limits() const override { return limits_; }
 
   void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
-  void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) override;
-  void logits(const kernels::Tensor& x, std::span<const int32_t> rows,
-              const kernels::Tensor& out) override;
+  void logits(const kernels::Tensor& rows, const kernels::Tensor& out) override;
 
  private:
   struct Layer {
@@ -84,24 +81,26 @@ class Llama2 : public Decoder {
   };
 
   kernels::Norm load_norm(const kernels::HostTensor& weight) const;
+  void run_layer(int index, const kernels::Tensor& x, const kernels::Tensor& h,
+                 std::span<const kernels::Segment> segments) override;
+  void append_last(const kernels::Tensor& x, const kernels::Tensor& h,
+                   std::span<const kernels::Segment> segments) override;
 
   kernels::Ops& ops_;
   Llama2Config config_;
-  DecoderLimits limits_;
   std::vector<std::shared_ptr<const std::byte[]>> permuted_;  // of the weights: read in place
   kernels::Tensor embed_tokens_;                              // [vocab, hidden]
   std::vector<Layer> layers_;
+  kernels::Linear last_kv_;                                    // of the last layer's qkv
   kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm norm_;
   kernels::Linear lm_head_;
   kernels::Tensor rope_;  // [capacity, head_dim]: cosines, then sines
   KvCache cache_;
   // Activations for max_rows rows.
-  kernels::Tensor h_;        // [rows, hidden]: normed
   kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
   kernels::Tensor context_;  // [rows, hidden]
   kernels::Tensor hidden_;   // [rows, intermediate]
-  kernels::Tensor last_;     // [logit_rows, hidden]: the rows whose logits are wanted
 };
 
 }  // namespace ocelli::llm

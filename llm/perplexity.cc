@@ -40,34 +40,34 @@ double PerplexityMeter::score(std::span<const int32_t> ids,
 // Runs a window from its beginning and scores the ids from `first_scored` on.
 double PerplexityMeter::score_window(std::span<const int32_t> ids, int first_scored,
                                      const std::function<void(int64_t)>& advanced) {
-  const int count = static_cast<int>(ids.size());
+  const int size = static_cast<int>(ids.size());
   const int most = decoder_.limits().logit_rows();
-  std::vector<int32_t> rows(most);
+  std::vector<int32_t> rows(x_.rows);
+  std::iota(rows.begin(), rows.end(), 0);
   double nats = 0;
   // The last id is foretold and needs no row of its own.
-  for (int past = 0; past < count - 1; past += x_.rows) {
-    const int run = std::min(x_.rows, count - 1 - past);
+  for (int past = 0; past < size - 1; past += x_.rows) {
+    const int run = std::min(x_.rows, size - 1 - past);
     const Tensor x = x_.row_range(0, run);
     decoder_.embed(ids.subspan(past, run), x);
     const kernels::Segment segment = {0, 0, run, past};
-    decoder_.forward(x, {&segment, 1});
-    for (int row = std::max(0, first_scored - 1 - past); row < run;) {
-      const int scored = std::min(most, run - row);
-      std::iota(rows.begin(), rows.begin() + scored, row);
-      nats += score_rows(x, std::span(rows).first(scored), ids.subspan(past + row + 1, scored));
-      row += scored;
-      advanced(scored);
+    const int first = std::clamp(first_scored - 1 - past, 0, run);
+    const auto wanted = std::span(rows).subspan(first, run - first);
+    const Tensor scored = decoder_.forward(x, {&segment, 1}, wanted);
+    for (int row = 0; row < scored.rows; row += most) {
+      const int count = std::min(most, scored.rows - row);
+      nats += score_rows(scored.row_range(row, count), ids.subspan(past + first + row + 1, count));
+      advanced(count);
     }
   }
   return nats;
 }
 
-double PerplexityMeter::score_rows(const Tensor& x, std::span<const int32_t> rows,
-                                   std::span<const int32_t> next) {
-  const Tensor logits = logits_.row_range(0, static_cast<int>(rows.size()));
-  decoder_.logits(x, rows, logits);
+double PerplexityMeter::score_rows(const Tensor& rows, std::span<const int32_t> next) {
+  const Tensor logits = logits_.row_range(0, rows.rows);
+  decoder_.logits(rows, logits);
   const size_t vocab = decoder_.vocab_size();
-  const auto values = std::span(host_logits_).first(rows.size() * vocab);
+  const auto values = std::span(host_logits_).first(next.size() * vocab);
   ops_.read(logits, values);
   double nats = 0;
   for (size_t i = 0; i < next.size(); ++i) {

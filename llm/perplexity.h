@@ -34,8 +34,7 @@ class PerplexityMeter {
  private:
   double score_window(std::span<const int32_t> ids, int first_scored,
                       const std::function<void(int64_t)>& advanced);
-  double score_rows(const kernels::Tensor& x, std::span<const int32_t> rows,
-                    std::span<const int32_t> next);
+  double score_rows(const kernels::Tensor& rows, std::span<const int32_t> next);
 
   kernels::Ops& ops_;
   Decoder& decoder_;

@@ -83,9 +83,9 @@ Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
 
 Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weights,
            const DecoderLimits& limits)
-    : ops_(ops),
+    : LayeredDecoder(ops, config, limits),
+      ops_(ops),
       config_(config),
-      limits_(limits),
       embed_tokens_(ops.load(weights.embed_tokens)),
       final_norm_{ops.load(weights.final_norm_weight), ops.load(weights.final_norm_bias),
                   config.layer_norm_eps},
@@ -94,11 +94,9 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
   const auto activation = [&](int rows, int cols) {
     return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
   };
-  h_ = activation(limits.max_rows, config.hidden_size);
   qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
   context_ = activation(limits.max_rows, config.hidden_size);
   hidden_ = activation(limits.max_rows, config.intermediate_size);
-  last_ = activation(limits.logit_rows(), config.hidden_size);
   if (config.rotary_dims > 0) {
     rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
   }
@@ -111,15 +109,15 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
          ops.load_linear(layer.fc1),
          ops.load_linear(layer.fc2)});
   }
+  last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
 }
 
 void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {
   ops_.embed(embed_tokens_, ids, out);
 }
 
-void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
-  OCELLI_CHECK(x.rows <= limits_.max_rows, "{} rows of at most {}", x.rows, limits_.max_rows);
-  const Tensor h = h_.row_range(0, x.rows);
+void Phi2::run_layer(int index, const Tensor& x, const Tensor& h,
+                     std::span<const Segment> segments) {
   const Tensor qkv = qkv_.row_range(0, x.rows);
   const Tensor q = qkv.column_range(0, config_.hidden_size);
   const Tensor context = context_.row_range(0, x.rows);
@@ -130,26 +128,31 @@ void Phi2::forward(const Tensor& x, std::span<const Segment> segments) {
       .head_dim = config_.head_dim(),
       .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
       .causal = true,
-      .capacity = limits_.capacity,
+      .capacity = limits().capacity,
       .precision = precision_};
 
-  for (int i = 0; i < config_.num_hidden_layers; ++i) {
-    const Layer& layer = layers_[i];
-    const std::array<Projection, 2> projections = {
-        {{layer.qkv, nullptr, qkv}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
-    ops_.project(x, &layer.norm, projections, h);
-    cache_.append_rotated(i, qkv, rope_, segments);
-    ops_.attention(q, cache_.keys(i), cache_.values(i), shape, segments, context);
-    const std::array<Term, 2> terms = {{{context, layer.dense}, {mlp, layer.fc2}}};
-    ops_.linear_sum(terms, x);  // x += attention + mlp
-  }
+  const Layer& layer = layers_[index];
+  const std::array<Projection, 2> projections = {
+      {{layer.qkv, nullptr, qkv}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
+  ops_.project(x, &layer.norm, projections, h);
+  cache_.append_rotated(index, qkv, rope_, segments);
+  ops_.attention(q, cache_.keys(index), cache_.values(index), shape, segments, context);
+  const std::array<Term, 2> terms = {{{context, layer.dense}, {mlp, layer.fc2}}};
+  ops_.linear_sum(terms, x);  // x += attention + mlp
 }
 
-void Phi2::logits(const Tensor& x, std::span<const int32_t> rows, const Tensor& out) {
-  const Tensor last = last_.row_range(0, static_cast<int>(rows.size()));
-  ops_.embed(x, rows, last);
+void Phi2::append_last(const Tensor& x, const Tensor& h, std::span<const Segment> segments) {
+  const int last = config_.num_hidden_layers - 1;
+  const Tensor kv =
+      qkv_.row_range(0, x.rows).column_range(config_.hidden_size, 2 * config_.kv_width());
+  const Projection to_kv = {last_kv_, nullptr, kv};
+  ops_.project(x, &layers_[last].norm, {&to_kv, 1}, h);
+  cache_.append_rotated(last, kv, rope_, segments);
+}
+
+void Phi2::logits(const Tensor& rows, const Tensor& out) {
   const Projection logits = {lm_head_, nullptr, out};
-  ops_.project(last, &final_norm_, {&logits, 1}, last);
+  ops_.project(rows, &final_norm_, {&logits, 1}, rows);
 }
 
 }  // namespace ocelli::llm

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "kernels/checkpoint.h"
-#include "llm/decoder.h"
 #include "llm/decoder_config.h"
 #include "llm/kv_cache.h"
+#include "llm/layered_decoder.h"
 
 namespace ocelli::llm {
 
@@ -44,7 +44,7 @@ struct Phi2Weights {
                           const Phi2Config& config);
 };
 
-class Phi2 : public Decoder {
+class Phi2 : public LayeredDecoder {
  public:
   // Loads the weights and allocates caches and activations; `ops` and the weights' memory must
   // outlive this.
@@ -53,13 +53,10 @@ class Phi2 : public Decoder {
 
   int hidden_size() const override { return config_.hidden_size; }
   int vocab_size() const override { return config_.vocab_size; }
-  const DecoderLimits& limits() const override { return limits_; }
   const KvCache& cache() const { return cache_; }
 
   void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
-  void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) override;
-  void logits(const kernels::Tensor& x, std::span<const int32_t> rows,
-              const kernels::Tensor& out) override;
+  void logits(const kernels::Tensor& rows, const kernels::Tensor& out) override;
 
  private:
   struct Layer {
@@ -70,22 +67,25 @@ class Phi2 : public Decoder {
     kernels::Linear fc2;
   };
 
+  void run_layer(int index, const kernels::Tensor& x, const kernels::Tensor& h,
+                 std::span<const kernels::Segment> segments) override;
+  void append_last(const kernels::Tensor& x, const kernels::Tensor& h,
+                   std::span<const kernels::Segment> segments) override;
+
   kernels::Ops& ops_;
   Phi2Config config_;
-  DecoderLimits limits_;
   kernels::Tensor embed_tokens_;  // [vocab, hidden]
   std::vector<Layer> layers_;
+  kernels::Linear last_kv_;                                    // of the last layer's qkv
   kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm final_norm_;
   kernels::Linear lm_head_;
   kernels::Tensor rope_;  // [capacity, rotary_dims]: cosines, then sines
   KvCache cache_;
   // Activations for max_rows rows.
-  kernels::Tensor h_;        // [rows, hidden]: normed
   kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
   kernels::Tensor context_;  // [rows, hidden]
   kernels::Tensor hidden_;   // [rows, intermediate]
-  kernels::Tensor last_;     // [logit_rows, hidden]: the rows whose logits are wanted
 };
 
 }  // namespace ocelli::llm

@@ -21,14 +21,14 @@ class CountingDecoder : public Decoder {
     if (ids.size() == fails_to_embed) throw host::Error("the device is gone");
     inner_->embed(ids, out);
   }
-  void forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments) override {
+  kernels::Tensor forward(const kernels::Tensor& x, std::span<const kernels::Segment> segments,
+                          std::span<const int32_t> wanted) override {
     if (std::exchange(fail_next, false)) throw host::Error("the device is gone");
     rows += x.rows;
-    inner_->forward(x, segments);
+    return inner_->forward(x, segments, wanted);
   }
-  void logits(const kernels::Tensor& x, std::span<const int32_t> wanted,
-              const kernels::Tensor& out) override {
-    inner_->logits(x, wanted, out);
+  void logits(const kernels::Tensor& made, const kernels::Tensor& out) override {
+    inner_->logits(made, out);
   }
 
   int rows = 0;               // of all forwards

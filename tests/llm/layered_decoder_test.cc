@@ -6,6 +6,7 @@
 
 #include <numeric>
 
+#include "kernels/attention_probe.h"
 #include "kernels/packing.h"
 #include "kernels/pair_packing.h"
 #include "llm/llama2.h"
@@ -203,6 +204,31 @@ TEST_P(LastLayer, LeavesNoTraceInTheLlamasLogits) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, LastLayer, testing::ValuesIn(kernels::all_backends()),
                          kernels::backend_test_name);
+
+// Where row 9 of a prompt of 20 looks, when only the last row is wanted or all are.
+std::vector<float> looks_of_a_row(bool every_row, bool all_wanted) {
+  const auto probe = kernels::make_attention_probe(kernels::make_backend({"cpu", 1, ""}));
+  RandomWeights weights(Format::kFloats);
+  DecoderLimits limits;
+  limits.every_row = every_row;
+  limits.capacity = limits.max_rows = 20;
+  const auto phi = make_phi(*probe, weights, limits);
+  const Tensor x = probe->tensor(20, 160, DType::kF32, kernels::Placement::kActivation);
+  probe->write(kernels::Random(3).matrix(20, 160).values, x);
+  const int watch = probe->begin({0, 0, 9, 9, 1});
+  Rows wanted(20);
+  std::iota(wanted.begin(), wanted.end(), 0);
+  if (!all_wanted) wanted = {19};
+  phi->forward(x, std::vector<Segment>{{0, 0, 20, 0}}, wanted);
+  return probe->end(watch).weights;
+}
+
+TEST(EveryRow, PassesThroughTheLastLayerForWhoWatchesIt) {
+  const std::vector<float> expected = looks_of_a_row(false, true);
+  ASSERT_EQ(expected.size(), 9U);
+  EXPECT_EQ(looks_of_a_row(true, false), expected);
+  EXPECT_NE(looks_of_a_row(false, false), expected);  // the last layer's are missing
+}
 
 void expect_segments(const std::vector<Segment>& segments, const Rows& wanted,
                      const std::vector<Segment>& expected) {

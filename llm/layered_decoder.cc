@@ -33,7 +33,7 @@ Tensor LayeredDecoder::forward(const Tensor& x, std::span<const Segment> segment
     run_layer(last, x, h, segments);
   }
   if (count == 0 || count == x.rows) return x.row_range(0, count);
-  const Tensor rows = h.row_range(0, count);
+  Tensor rows = h.row_range(0, count);
   ops_.embed(x, wanted, rows);
   if (few) {
     // It appends these rows' keys and values once more: the same ones.

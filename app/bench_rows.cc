@@ -99,9 +99,10 @@ std::vector<BenchRow> time_rows(BenchModel& model, const BenchShape& shape, bool
   }
   if (!options.captions) return timer.take();
   for (const int batch : options.batches) {
+    const int count = batch * kCaptionsEach;
     timer.time_once(
-        {.name = "caption", .batch = batch, .tokens = batch * kCaptionTokens, .captions = batch},
-        [&] { model.caption(batch, batch); });
+        {.name = "caption", .batch = batch, .tokens = count * kCaptionTokens, .captions = count},
+        [&] { model.caption(count, batch); });
   }
   return timer.take();
 }

@@ -22,6 +22,7 @@ struct BenchRowsOptions {
 inline constexpr int kUsualRepeats = 5;
 // What a caption row generates of each picture.
 inline constexpr int kCaptionTokens = 30;
+inline constexpr int kCaptionsEach = 3;
 
 // Times `step` after one run that does not count (the caller's, or `warm` seconds long), and
 // returns the median of its repetitions in seconds. A repetition is as many steps as take a tenth

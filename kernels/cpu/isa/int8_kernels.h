@@ -35,42 +35,6 @@ struct Int8Kernels {
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
 
-  // A group of values, and what is fetched meanwhile, as many.
-  struct Group {
-    const float* x;
-    const float* next;
-    int n;
-  };
-
-  // Writes the values of a group divided by scale, which is not 0 or NaN, from out.at(first) on and
-  // returns their sum.
-  static int32_t quantise_group(const Group& group, float scale, const QuantisedRows& out,
-                                int64_t first) {
-    const auto [x, next, n] = group;
-    constexpr int kAtOnce = 4;
-    const typename Quantiser<Vec>::Divisor by(scale);
-    V sums = Vec::zero();  // of integers whose sum stays below 2^24: exact
-    int i = 0;
-    for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
-      V v[kAtOnce];
-      for (int k = 0; k < kAtOnce; ++k) {
-        v[k] = Vec::load(x + i + k * kLanes);
-        __builtin_prefetch(next + i + k * kLanes, 0, 2);
-      }
-      Quantiser<Vec>::round_quotients(by, v);
-      sums = sums + ((v[0] + v[1]) + (v[2] + v[3]));
-      for (int k = 0; k < kAtOnce; ++k) Vec::store_int8(out.at(first + i + k * kLanes), v[k]);
-    }
-    for (; i < n; i += kLanes) {
-      const int count = n - i < kLanes ? n - i : kLanes;
-      V v[1] = {Vec::load_partial(x + i, count)};
-      Quantiser<Vec>::round_quotients(by, v);
-      sums = sums + v[0];
-      Vec::store_int8(out.at(first + i), v[0], count);
-    }
-    return static_cast<int32_t>(Vec::reduce_add(sums));
-  }
-
   static void quantise_row(const float* x, int n, int group, const QuantisedRows& out,
                            const float* next) {
     const int unit = out.tiles ? QuantisedRows::kLine : kStep;
@@ -81,7 +45,10 @@ struct Int8Kernels {
       out.scales[g] = scale;
       out.corrections[g] = 0;
       if (scale > 0) {
-        out.corrections[g] = -128 * quantise_group({x, next, group}, scale, out, first);
+        const int32_t sum = Quantiser<Vec>::values(
+            x, group, scale, [&](int i) { return out.at(first + i); },
+            [&](int i) { __builtin_prefetch(next + i, 0, 2); });
+        out.corrections[g] = -128 * sum;
       } else {
         for (int i = 0; i < group; ++i) *out.at(first + i) = 0;
       }

@@ -137,32 +137,42 @@ struct Kernels {
     for (int i = 0; i < n; i += kLanes) body(i, n - i < kLanes ? n - i : kLanes);
   }
 
-  // Σ (x − mean)²; the unused lanes of the last step add nothing.
-  static float sum_of_squares(const float* x, float mean, int n) {
-    V squares = Vec::zero();
+  // Σ of n elements, to which term(elements, sums) adds, in four sums at a time.
+  template <typename Term>
+  static float sum(const float* x, int n, const Term& term) {
+    V sums[4] = {Vec::zero(), Vec::zero(), Vec::zero(), Vec::zero()};
     int i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-      const V delta = Vec::load(x + i) - Vec::set1(mean);
-      squares = Vec::fma(delta, delta, squares);
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      for (int k = 0; k < 4; ++k) sums[k] = term(Vec::load(x + i + k * kLanes), sums[k]);
     }
-    float sum = Vec::reduce_add(squares);
-    for (; i < n; ++i) sum += (x[i] - mean) * (x[i] - mean);
-    return sum;
+    for (; i + kLanes <= n; i += kLanes) sums[0] = term(Vec::load(x + i), sums[0]);
+    if (i < n) sums[1] = Vec::first(term(Vec::load_partial(x + i, n - i), sums[1]), n - i, sums[1]);
+    return Vec::reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
+
+  // Σ (x − mean)².
+  static float sum_of_squares(const float* x, float mean, int n) {
+    return sum(x, n, [&](V v, V sums) {
+      const V delta = v - Vec::set1(mean);
+      return Vec::fma(delta, delta, sums);
+    });
   }
 
   static void layer_norm(const float* x, const float* weight, const float* bias, float epsilon,
                          int n, float* out) {
-    V sums = Vec::zero();
-    each(n, [&](int i, int count) { sums = sums + Vec::load_partial(x + i, count); });
-    const float mean = Vec::reduce_add(sums) / static_cast<float>(n);
+    const float mean = sum(x, n, [](V v, V sums) { return sums + v; }) / static_cast<float>(n);
     const float variance = sum_of_squares(x, mean, n) / static_cast<float>(n);
     const V scale = Vec::set1(1.0F / __builtin_sqrtf(variance + epsilon));
-    each(n, [&](int i, int count) {
-      const V normed = (Vec::load_partial(x + i, count) - Vec::set1(mean)) * scale;
-      const V y = Vec::fma(normed, Vec::load_partial(weight + i, count),
-                           Vec::load_partial(bias + i, count));
-      Vec::store_partial(out + i, y, count);
-    });
+    const auto norm = [&](V v, V w, V b) { return Vec::fma((v - Vec::set1(mean)) * scale, w, b); };
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      Vec::store(out + i, norm(Vec::load(x + i), Vec::load(weight + i), Vec::load(bias + i)));
+    }
+    if (i == n) return;
+    const int count = n - i;
+    const V last = norm(Vec::load_partial(x + i, count), Vec::load_partial(weight + i, count),
+                        Vec::load_partial(bias + i, count));
+    Vec::store_partial(out + i, last, count);
   }
 
   static void rms_norm(const float* x, const float* weight, float epsilon, int n, float* out) {

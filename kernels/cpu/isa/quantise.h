@@ -15,6 +15,7 @@ namespace {
 template <typename Vec>
 struct Quantiser {
   using V = typename Vec::V;
+  using Ints = typename Vec::Ints;
   static constexpr int kLanes = Vec::kLanes;
 
   // A group's scale: the largest magnitude / 127, or NaN where a value is not finite.
@@ -43,58 +44,66 @@ struct Quantiser {
     V inverse;
   };
 
-  // x ← x / scale rounded to nearest, halves away from zero. A product with the inverse is off by
-  // less than 1e-4, which matters only near halves: there, seldom, it is divided.
+  // out ← x / scale rounded to nearest, halves away from zero. A product with the inverse is off by
+  // less than 2^-15, which matters only near halves: there, seldom, it is divided.
   template <int N>
-  [[gnu::always_inline]] static inline void round_quotients(const Divisor& by, V (&x)[N]) {
-    V nearest[N];
-    V furthest = Vec::zero();
-#pragma GCC unroll 4
+  [[gnu::always_inline]] static inline void round_quotients(const Divisor& by, const V (&x)[N],
+                                                            Ints (&out)[N]) {
+    // Numbers between 512 and 1,024 have 14 bits behind the point: all of a half more than the
+    // product are zero where it is that near one. An inverse that is NaN has no others.
+    constexpr int kBehindPoint = (1 << 14) - 1;
+    V shifted[N];
     for (int i = 0; i < N; ++i) {
-      const V product = x[i] * by.inverse;
-      nearest[i] = Vec::round(product);
-      furthest = Vec::larger_magnitude(product - nearest[i], furthest);
+      shifted[i] = Vec::fma(x[i], by.inverse, Vec::set1(768.5F));
+      out[i] = Vec::to_ints(x[i] * by.inverse);
     }
-    const bool near_half = Vec::any_above(furthest, 0.4999F);
-    for (int i = 0; i < N; ++i) {
-      x[i] = near_half ? exact_quotient(x[i], by.scale) : nearest[i];
-    }
+    if (!Vec::any_without(shifted, kBehindPoint)) return;
+    for (int i = 0; i < N; ++i) out[i] = exact_quotient(x[i], by.scale);
   }
-  static V exact_quotient(V x, V scale) {
-    return Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127));
+  static Ints exact_quotient(V x, V scale) {
+    return Vec::to_ints(Vec::round_away(Vec::at_most(Vec::at_least(x / scale, -127), 127)));
   }
 
-  // out[i] ← x[i] / scale, rounded; zeros where the scale is none.
-  static void values(const float* x, int n, float scale, int8_t* out) {
-    if (!(scale > 0)) {
-      std::memset(out, 0, n);
-      return;
-    }
+  // out(i) ← x[i] / scale, rounded, for a scale that is not 0 or NaN; returns their sum.
+  // meanwhile(i) is called for every vector i that is read.
+  template <typename Out, typename Meanwhile>
+  static int32_t values(const float* x, int n, float scale, const Out& out,
+                        const Meanwhile& meanwhile) {
     const Divisor by(scale);
     constexpr int kAtOnce = 4;
+    Ints sums = Vec::to_ints(Vec::zero());
     int i = 0;
     for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
       V v[kAtOnce];
-      for (int k = 0; k < kAtOnce; ++k) v[k] = Vec::load(x + i + k * kLanes);
-      round_quotients(by, v);
-      for (int k = 0; k < kAtOnce; ++k) Vec::store_int8(out + i + k * kLanes, v[k]);
+      Ints rounded[kAtOnce];
+      for (int k = 0; k < kAtOnce; ++k) {
+        v[k] = Vec::load(x + i + k * kLanes);
+        meanwhile(i + k * kLanes);
+      }
+      round_quotients(by, v, rounded);
+      Vec::store_int8(out(i), rounded);
+      for (int k = 0; k < kAtOnce; ++k) sums = Vec::add(sums, rounded[k]);
     }
-    for (; i + kLanes <= n; i += kLanes) {
-      V v[1] = {Vec::load(x + i)};
-      round_quotients(by, v);
-      Vec::store_int8(out + i, v[0]);
+    for (; i < n; i += kLanes) {
+      const int count = n - i < kLanes ? n - i : kLanes;
+      const V v[1] = {Vec::load_partial(x + i, count)};
+      Ints rounded[1];
+      round_quotients(by, v, rounded);
+      Vec::store_int8(out(i), rounded[0], count);
+      sums = Vec::add(sums, rounded[0]);
     }
-    if (i < n) {
-      V v[1] = {Vec::load_partial(x + i, n - i)};
-      round_quotients(by, v);
-      Vec::store_int8(out + i, v[0], n - i);
-    }
+    return Vec::reduce_add(sums);
   }
 
   // A head for a cache of kI8: n values, and behind them their scale.
   static void head(const float* x, int n, int8_t* out) {
     const float s = scale(x, n);
-    values(x, n, s, out);
+    if (s > 0) {
+      values(
+          x, n, s, [&](int i) { return out + i; }, [](int) {});
+    } else {
+      std::memset(out, 0, n);
+    }
     std::memcpy(out + n, &s, kScaleColumns);
   }
 };

@@ -14,6 +14,7 @@ namespace {
 struct VecAvx2 {
   using FlushDenormals = FlushDenormalsX86;
   using V = __m256;
+  using Ints = __m256i;
   static constexpr const char* kName = "avx2";
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 3;
@@ -70,16 +71,37 @@ struct VecAvx2 {
     const V half = _mm256_or_ps(_mm256_and_ps(x, set1(-0.0F)), set1(0x1.fffffep-2F));
     return _mm256_round_ps(x + half, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
   }
-  // Integral values in [-127, 127].
-  static void store_int8(int8_t* p, V v) { _mm_storel_epi64((__m128i*)p, eight_bytes(v)); }
-  static void store_int8(int8_t* p, V v, int n) {
+  // To the nearest, even.
+  static Ints to_ints(V v) { return _mm256_cvtps_epi32(v); }
+  static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static int32_t reduce_add(Ints v) {
+    const __m128i quad = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i pair = _mm_add_epi32(quad, _mm_unpackhi_epi64(quad, quad));
+    return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 1)));
+  }
+  // Whether a lane has none of these bits.
+  template <int N>
+  static bool any_without(const V (&v)[N], int bits) {
+    __m256i found = _mm256_setzero_si256();
+    for (const V& each : v) {
+      const __m256i left = _mm256_and_si256((__m256i)each, _mm256_set1_epi32(bits));
+      found = _mm256_or_si256(found, _mm256_cmpeq_epi32(left, _mm256_setzero_si256()));
+    }
+    return _mm256_movemask_epi8(found) != 0;
+  }
+  // Integers in [-127, 127].
+  static void store_int8(int8_t* p, const Ints (&v)[4]) {
+    // Packed within each 128 bits, which leaves fours of bytes in the order of a matrix turned
+    // over.
+    const __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    const __m256i order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
+    _mm256_storeu_si256((__m256i*)p, _mm256_permutevar8x32_epi32(packed, order));
+  }
+  static void store_int8(int8_t* p, Ints v, int n) {
     alignas(16) int8_t bytes[16];
     _mm_store_si128((__m128i*)bytes, eight_bytes(v));
-    if (n == kLanes) {
-      std::memcpy(p, bytes, kLanes);
-    } else {
-      std::memcpy(p, bytes, n);
-    }
+    std::memcpy(p, bytes, n);
   }
   // x · 2^n for integral n in [-126, 127]; infinity for n = 128.
   static V scale_by_power_of_two(V x, V n) {
@@ -144,8 +166,7 @@ struct VecAvx2 {
   }
 
  private:
-  static __m128i eight_bytes(V v) {
-    const __m256i wide = _mm256_cvtps_epi32(v);
+  static __m128i eight_bytes(Ints wide) {
     const __m128i words =
         _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
     return _mm_packs_epi16(words, words);

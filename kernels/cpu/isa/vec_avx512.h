@@ -12,6 +12,7 @@ namespace {
 struct VecAvx512 {
   using FlushDenormals = FlushDenormalsX86;
   using V = __m512;
+  using Ints = __m512i;
   static constexpr const char* kName = "avx512";
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 4;
@@ -76,12 +77,29 @@ struct VecAvx512 {
     return _mm512_roundscale_ps(x + _mm512_castsi512_ps(half),
                                 _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
   }
-  // Integral values in [-127, 127].
-  static void store_int8(int8_t* p, V v) {
-    _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  // To the nearest, even.
+  static Ints to_ints(V v) { return _mm512_cvtps_epi32(v); }
+  static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static int32_t reduce_add(Ints v) { return _mm512_reduce_add_epi32(v); }
+  // Whether a lane has none of these bits.
+  template <int N>
+  static bool any_without(const V (&v)[N], int bits) {
+    __mmask16 found = 0;
+    for (const V& each : v)
+      found |= _mm512_testn_epi32_mask((__m512i)each, _mm512_set1_epi32(bits));
+    return found != 0;
   }
-  static void store_int8(int8_t* p, V v, int n) {
-    _mm512_mask_cvtepi32_storeu_epi8(p, mask(n), _mm512_cvtps_epi32(v));
+  // Integers in [-127, 127].
+  static void store_int8(int8_t* p, const Ints (&v)[4]) {
+    // Packed within each 128 bits, which leaves fours of bytes in the order of a matrix turned
+    // over.
+    const __m512i packed =
+        _mm512_packs_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, packed));
+  }
+  static void store_int8(int8_t* p, Ints v, int n) {
+    _mm512_mask_cvtepi32_storeu_epi8(p, mask(n), v);
   }
   // x · 2^n for integral n.
   static V scale_by_power_of_two(V x, V n) { return _mm512_scalef_ps(x, n); }

@@ -13,6 +13,7 @@ namespace {
 
 struct VecPortable {
   typedef float V __attribute__((vector_size(16)));
+  typedef int32_t Ints __attribute__((vector_size(16)));
   struct FlushDenormals {};  // not offered by C++
   static constexpr const char* kName = "scalar";
   static constexpr int kLanes = 4;
@@ -98,9 +99,29 @@ struct VecPortable {
     }
     return x;
   }
-  // Integral values in [-127, 127].
-  static void store_int8(int8_t* p, V v) { store_int8(p, v, kLanes); }
-  static void store_int8(int8_t* p, V v, int n) {
+  // To the nearest, even.
+  static Ints to_ints(V v) {
+    Ints ints;
+    for (int i = 0; i < kLanes; ++i) ints[i] = static_cast<int32_t>(std::nearbyint(v[i]));
+    return ints;
+  }
+  static Ints add(Ints a, Ints b) { return a + b; }
+  static int32_t reduce_add(Ints v) { return v[0] + v[1] + v[2] + v[3]; }
+  // Whether a lane has none of these bits.
+  template <int N>
+  static bool any_without(const V (&v)[N], int bits) {
+    for (const V& each : v) {
+      for (int i = 0; i < kLanes; ++i) {
+        if ((((Ints)each)[i] & bits) == 0) return true;
+      }
+    }
+    return false;
+  }
+  // Integers in [-127, 127].
+  static void store_int8(int8_t* p, const Ints (&v)[4]) {
+    for (int i = 0; i < 4; ++i) store_int8(p + i * kLanes, v[i], kLanes);
+  }
+  static void store_int8(int8_t* p, Ints v, int n) {
     for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(v[i]);
   }
   // x · 2^n for integral n in [-126, 128].

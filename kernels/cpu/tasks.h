@@ -11,6 +11,9 @@
 
 namespace ocelli::kernels::cpu {
 
+// Of many rows: so few tasks for each thread that each is long beside its beginning.
+inline constexpr int kPassTasksPerThread = 16;
+
 // Elements below which a second thread costs more than it brings to an operation that only passes
 // over rows.
 inline constexpr int64_t kSmallPass = 8'000;
@@ -71,7 +74,8 @@ inline void rotate_row(const KernelTable& table, float* x, int cols, int head_di
 // Calls body(row), or body(row, thread), for every row, in groups that are worth a task.
 template <typename Body>
 void each_row(host::ThreadPool& pool, int rows, int cols, const Body& body) {
-  const int group = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
+  const int worth = std::max<int>(1, static_cast<int>(kSmallPass / 2 / std::max(cols, 1)));
+  const int group = std::max(worth, rows / (pool.size() * kPassTasksPerThread));
   const auto task = [&](int index, int thread) {
     const int first = index * group;
     const int end = first + std::min(group, rows - first);

@@ -53,6 +53,9 @@ class MeteredOps : public kernels::Ops {
 
   const char* name() const override { return inner_->name(); }
   kernels::Linear load_linear(const kernels::LinearSource& source) override;
+  kernels::DType input_dtype(const kernels::Linear& weights) const override {
+    return inner_->input_dtype(weights);
+  }
   kernels::Tensor load(const kernels::HostTensor& source) override { return inner_->load(source); }
   kernels::Tensor tensor(int rows, int cols, kernels::DType dtype,
                          kernels::Placement placement) override;

@@ -96,6 +96,7 @@ class AttentionProbeImpl : public AttentionProbe {
 
   const char* name() const override { return inner_->name(); }
   Linear load_linear(const LinearSource& source) override { return inner_->load_linear(source); }
+  DType input_dtype(const Linear& weights) const override { return inner_->input_dtype(weights); }
   Tensor load(const HostTensor& source) override { return inner_->load(source); }
   Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
     return inner_->tensor(rows, cols, dtype, placement);

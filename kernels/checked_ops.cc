@@ -71,6 +71,9 @@ class CheckedOps : public Ops {
     return std::make_shared<PairLinear>(reference_->load_linear(source),
                                         candidate_->load_linear(source));
   }
+  DType input_dtype(const Linear& weights) const override {
+    return candidate_->input_dtype(pair_of(weights).candidate);
+  }
   Tensor load(const HostTensor& source) override {
     return pair(reference_->load(source), candidate_->load(source));
   }
@@ -290,11 +293,14 @@ class CheckedOps : public Ops {
     found_.resize(size);
     reference_->read(reference_of(result), expected_);
     candidate_->read(candidate_of(result), found_);
+    // What is rounded to bf16 may fall to either side.
+    const bool rounded = candidate_of(result).dtype == DType::kBF16;
+    const float share = rounded ? std::max(tolerance.share, 0x1p-7F) : tolerance.share;
     const float all = tolerance.of_all ? largest_of(expected_) : 0;
     for (int r = 0; r < result.rows; ++r) {
       const auto row = std::span(expected_).subspan(static_cast<size_t>(r) * result.cols);
       const float largest = tolerance.of_all ? all : largest_of(row.first(result.cols));
-      compare_row(operation, result, r, tolerance.share * largest);
+      compare_row(operation, result, r, share * largest);
     }
     reference_->write(found_, reference_of(result));
   }

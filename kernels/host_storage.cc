@@ -79,9 +79,11 @@ void write_host(std::span<const float> source, const Tensor& target) {
                      [](float value) { return static_cast<int8_t>(value); });
       continue;
     }
-    OCELLI_CHECK(target.dtype == DType::kF16, "cannot write {}", kernels::name(target.dtype));
+    const bool f16 = target.dtype == DType::kF16;
+    OCELLI_CHECK(f16 || target.dtype == DType::kBF16, "cannot write {}",
+                 kernels::name(target.dtype));
     for (int c = 0; c < target.cols; ++c) {
-      const uint16_t half = f32_to_f16(row[c]);
+      const uint16_t half = f16 ? f32_to_f16(row[c]) : f32_to_bf16(row[c]);
       std::memcpy(out + c * sizeof half, &half, sizeof half);
     }
   }

@@ -107,9 +107,11 @@ void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tenso
   }
 }
 
-void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out) {
-  check_activation(x);
-  check_activation(out);
+void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out,
+                  Epilogue epilogue) {
+  if (x.dtype != DType::kBF16) check_activation(x);
+  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  if (reads || out.dtype != DType::kBF16) check_activation(out);
   OCELLI_CHECK(x.cols == weights.inputs && out.cols == weights.outputs && x.rows == out.rows,
                "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, weights.outputs,
                weights.inputs, out.rows, out.cols);
@@ -133,8 +135,8 @@ void check_project(const Tensor& x, const Norm* norm, std::span<const Projection
     check_rms_norm(x, *norm, normed);
   }
   for (const Projection& p : projections) {
-    check_linear(x, *p.weights, p.out);
-    if (p.gate) check_linear(x, *p.gate, p.out);
+    check_linear(x, *p.weights, p.out, p.epilogue);
+    if (p.gate) check_linear(x, *p.gate, p.out, Epilogue::kMultiply);
   }
 }
 

@@ -14,7 +14,8 @@ namespace ocelli::kernels {
 int check_linear_source(const LinearSource& source);
 
 void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out);
-void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out);
+void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out,
+                  Epilogue epilogue);
 void check_layer_norm(const Tensor& x, const Norm& norm, const Tensor& out);
 void check_rms_norm(const Tensor& x, const Norm& norm, const Tensor& out);
 // What Ops::project promises.

@@ -25,6 +25,10 @@ Precision attention_precision(const LinearSource& qkv) {
   return rounded ? Precision::kReduced : Precision::kExact;
 }
 
+DType Ops::input_dtype(const Linear&) const {
+  return DType::kF32;
+}
+
 void Ops::argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) {
   check_argmax(x, scratch.size(), columns.size());
   const auto row = scratch.first(x.cols);

@@ -170,6 +170,10 @@ class Ops {
   // embedding table). Same promise about the source's memory; the dtype may change to fp32. That of
   // a quantised matrix may stay kI8: only embed() knows its scales then.
   virtual Tensor load(const HostTensor& source) = 0;
+  // What x of products with these matrices had best be of where it is a product itself: kF32, or
+  // kBF16, which is half as much to pass through memory, where rounding to it loses nothing beside
+  // what the product does to x.
+  virtual DType input_dtype(const Linear& weights) const;
   // A new matrix with undefined contents. Throws host::Error when the memory does not hold it.
   virtual Tensor tensor(int rows, int cols, DType dtype, Placement placement) = 0;
   // Copies rows · cols values, row-major, into or out of a tensor, converting to and from its
@@ -181,7 +185,10 @@ class Ops {
 
   // out[i] = table[rows[i]], as fp32: token embeddings, or the selection of rows of an activation.
   virtual void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) = 0;
-  // out ← epilogue(x·Wᵀ + b); x is [rows, inputs], out is [rows, outputs].
+  // out ← epilogue(x·Wᵀ + b); x is [rows, inputs], out is [rows, outputs]. Both are of fp32; x may
+  // be of kBF16 where input_dtype() says so. A backend that ever does takes an `out` of kBF16, too,
+  // where the epilogue does not read it: values are rounded to nearest, even, and those below
+  // 2^−126 may become 0.
   //
   // Where W is quantised, x is quantised too, row by row in W's groups, as llama2.c's runq.c does:
   //   xs = max|x| / 127 over the group;  xq = x / xs, rounded to nearest, halves away from zero

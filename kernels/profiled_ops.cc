@@ -70,6 +70,7 @@ class ProfiledOpsImpl : public ProfiledOps {
     const int inputs = static_cast<int>(source.weights[0].shape[1]);
     return timed({"load_linear", 0, inputs, outputs}, [&] { return inner_->load_linear(source); });
   }
+  DType input_dtype(const Linear& weights) const override { return inner_->input_dtype(weights); }
   Tensor load(const HostTensor& source) override {
     return timed({"load", 0, 0, 0}, [&] { return inner_->load(source); });
   }

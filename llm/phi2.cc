@@ -1,5 +1,6 @@
 #include "llm/phi2.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -96,7 +97,6 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
   };
   qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
   context_ = activation(limits.max_rows, config.hidden_size);
-  hidden_ = activation(limits.max_rows, config.intermediate_size);
   if (config.rotary_dims > 0) {
     rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
   }
@@ -110,6 +110,10 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
          ops.load_linear(layer.fc2)});
   }
   last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
+  const bool in_bf16 = std::ranges::all_of(
+      layers_, [&](const Layer& layer) { return ops.input_dtype(layer.fc2) == DType::kBF16; });
+  hidden_ = ops.tensor(limits.max_rows, config.intermediate_size,
+                       in_bf16 ? DType::kBF16 : DType::kF32, Placement::kActivation);
 }
 
 void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {

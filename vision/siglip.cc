@@ -1,5 +1,6 @@
 #include "vision/siglip.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -125,7 +126,6 @@ Siglip::Siglip(kernels::Ops& ops, const SiglipConfig& config, const SiglipWeight
   h_ = activation(hidden);
   qkv_ = activation(3 * hidden);
   context_ = activation(hidden);
-  hidden_ = activation(config.intermediate_size);
 
   // Positions are added in fp32, whatever the file holds.
   position_embedding_ = ops.tensor(config.patches(), hidden, DType::kF32, Placement::kWeight);
@@ -143,6 +143,10 @@ Siglip::Siglip(kernels::Ops& ops, const SiglipConfig& config, const SiglipWeight
                        ops.load_linear(layer.fc1),
                        ops.load_linear(layer.fc2)});
   }
+  const bool in_bf16 = std::ranges::all_of(
+      layers_, [&](const Layer& layer) { return ops.input_dtype(layer.fc2) == DType::kBF16; });
+  hidden_ = ops.tensor(rows, config.intermediate_size, in_bf16 ? DType::kBF16 : DType::kF32,
+                       Placement::kActivation);
   for (int i = 0; i < max_images; ++i) {
     segments_.push_back({i, i * config.patches(), config.patches(), 0});
   }

@@ -100,7 +100,7 @@ Bf16Rows Bf16Engine::round(const Tensor& x) {
   const Bf16Rows all = {values_.room_for(round_up(x.rows, kQuantisedRowBlock) * stride), stride,
                         tiles};
   each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row) {
-    table_.bf16.round_row(from.f32(row), x.cols, all.from(row));
+    table_.bf16.round_row(input_row(from, row, x), all.from(row));
   });
   return all;
 }
@@ -131,7 +131,7 @@ void Bf16Engine::run(const Tensor& x, const Bf16Linear& weights, const Tensor& o
       if (first + 2 * outputs <= shape.outputs) {
         block.next = block.weights + size.panels * shape.panel_values();
       }
-      block.past_caches = goes_past_caches(x.rows, shape.outputs);
+      block.past_caches = goes_past_caches(x.rows, shape.outputs, out.dtype);
       table_.bf16.linear(block);
     };
     const int64_t products = int64_t{x.rows} * shape.outputs * shape.inputs;

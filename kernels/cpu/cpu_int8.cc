@@ -141,15 +141,14 @@ void Int8Engine::quantise(const Tensor& x, const Norm* norm, const PanelShape& p
     normed = reinterpret_cast<float*>(normed_.room_for(row_bytes * pool_.size()));
   }
   each_row(pool_, x.rows, x.cols, [&, from = rows_of(x)](int row, int thread) {
-    const float* values = from.f32(row);
+    InputRow values = input_row(from, row, x);
     if (norm) {
       float* own = normed + thread * normed_floats;
-      norm_row(table_, *norm, values, x.cols, own);
-      values = own;
+      norm_row(table_, *norm, from.f32(row), x.cols, own);
+      values.values = reinterpret_cast<const std::byte*>(own);
     }
     const QuantisedRows to = inputs.rows.from(row);
-    const float* next = from.f32(std::min(row + 1, x.rows - 1));
-    table_.int8.quantise_row(values, x.cols, panels.group, to, next);
+    table_.int8.quantise_row(values, panels.group, to);
     if (sums) add_sums(to, panels);
   });
 }
@@ -177,7 +176,8 @@ void Int8Engine::plan(int rows) {
       Factor& factor = grid.factors[i];
       factor.block.rows = rows;
       // Of two factors, the second reads what the first one wrote.
-      factor.block.past_caches = grid.count == 1 && goes_past_caches(rows, factor.block.outputs);
+      factor.block.past_caches =
+          grid.count == 1 && goes_past_caches(rows, factor.block.outputs, factor.block.out.dtype);
       const QuantisedRows& x = factor.block.x;
       const TaskShape shape = task_shape(x, rows, multiplied(factor.shape, x), panels);
       if (i == 0) grid.tasks = shape;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "host/error.h"
 #include "kernels/cpu/cpu_linear_weights.h"
 #include "kernels/cpu/tasks.h"
 #include "kernels/op_checks.h"
@@ -51,6 +52,10 @@ void LinearEngine::run(const Tensor& x, const Linear& weights, const Tensor& out
   } else {
     run_floats(x, *cpu_linear(weights), nullptr, out, epilogue);
   }
+}
+
+bool LinearEngine::rounds(const Linear& weights) {
+  return quantised(weights) || Bf16Engine::is_one(weights);
 }
 
 bool LinearEngine::share_rows(std::span<const Projection> projections) {
@@ -116,6 +121,7 @@ LinearEngine::Strip LinearEngine::strip_of(const CpuLinear& w, int index) {
 // With a gate: a block's part of it follows, and is multiplied on.
 void LinearEngine::run_floats(const Tensor& x, const CpuLinear& w, const CpuLinear* gate,
                               const Tensor& out, Epilogue epilogue) {
+  OCELLI_CHECK(x.dtype == DType::kF32, "rows of {} for a matrix of floats", name(x.dtype));
   int strips = 0;
   for (const CpuLinear::FloatPart& part : w.float_parts) {
     strips += ceil_div(part.outputs, kTaskOutputs);

@@ -24,6 +24,8 @@ class LinearEngine {
   Linear load(const LinearSource& source);
   void run(const Tensor& x, const Linear& weights, const Tensor& out, Epilogue epilogue);
   void run_sum(std::span<const Term> terms, const Tensor& out);
+  // Whether products with these matrices round x first, to int8 or to bf16.
+  static bool rounds(const Linear& weights);
 
   // Ops::project: in one pass with the norm where the projections share rows, which all are of int8
   // or int4 then; and each for itself from what is normed.

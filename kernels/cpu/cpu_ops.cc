@@ -40,6 +40,10 @@ class CpuOps : public HostOps {
 
   Linear load_linear(const LinearSource& source) override { return linear_.load(source); }
 
+  DType input_dtype(const Linear& weights) const override {
+    return table_.waits_in_bf16 && linear_.rounds(weights) ? DType::kBF16 : DType::kF32;
+  }
+
   // Vectors become fp32 once; tables are read in place, row by row.
   Tensor load(const HostTensor& source) override {
     if (source.shape.size() != 1 || source.quantised()) return HostOps::load(source);
@@ -62,7 +66,7 @@ class CpuOps : public HostOps {
 
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
-    check_linear(x, *weights, out);
+    check_linear(x, *weights, out, epilogue);
     linear_.run(x, weights, out, epilogue);
   }
 
@@ -79,7 +83,7 @@ class CpuOps : public HostOps {
   }
 
   void linear_sum(std::span<const Term> terms, const Tensor& out) override {
-    for (const Term& term : terms) check_linear(term.x, *term.weights, out);
+    for (const Term& term : terms) check_linear(term.x, *term.weights, out, Epilogue::kAccumulate);
     linear_.run_sum(terms, out);
   }
 

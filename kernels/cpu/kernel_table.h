@@ -20,9 +20,13 @@ struct Rows {
   int64_t stride = 0;  // elements from one row to the next
   DType dtype = DType::kF32;
 
-  // Always inlined, as files compiled for different instruction sets share it.
+  // Always inlined, as files compiled for different instruction sets share them.
   [[gnu::always_inline]] float* f32(int64_t row) const {
     return reinterpret_cast<float*>(data) + row * stride;
+  }
+  [[gnu::always_inline]] Rows from(int64_t row, int64_t col) const {
+    const int bytes = dtype == DType::kF32 ? 4 : dtype == DType::kI8 ? 1 : 2;
+    return {data + (row * stride + col) * bytes, stride, dtype};
   }
 };
 
@@ -31,7 +35,7 @@ struct LinearBlock {
   Rows x;
   Rows weight;                  // fp32, fp16 or bf16
   const float* bias = nullptr;  // null: none
-  Rows out;
+  Rows out;                     // fp32, or bf16 where the epilogue does not read it
   int rows = 0;
   int inputs = 0;
   int outputs = 0;
@@ -126,11 +130,17 @@ struct Int4Functions {
   void (*expand)(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 };
 
+// A row of activations of fp32 or bf16, and one of as many that is wanted after it.
+struct InputRow {
+  const std::byte* values = nullptr;
+  const std::byte* next = nullptr;  // fetched meanwhile; a row without one is its own
+  DType dtype = DType::kF32;
+  int count = 0;
+};
+
 struct Int8Functions {
-  // One row of n values, n a multiple of group, by the rule of Ops::linear. As many values from
-  // `next` on are fetched meanwhile.
-  void (*quantise_row)(const float* x, int n, int group, const QuantisedRows& out,
-                       const float* next);
+  // One row, of a multiple of `group` values, by the rule of Ops::linear.
+  void (*quantise_row)(const InputRow& x, int group, const QuantisedRows& out);
   void (*linear)(const Int8Block& block);
   // Whether `linear` takes rows in tiles too.
   bool tiles = false;
@@ -178,7 +188,7 @@ struct Bf16Block {
 
 struct Bf16Functions {
   // One row of n values.
-  void (*round_row)(const float* x, int n, const Bf16Rows& out);
+  void (*round_row)(const InputRow& x, const Bf16Rows& out);
   void (*linear)(const Bf16Block& block);
   // Whether `linear` takes rows in tiles too.
   bool tiles = false;
@@ -278,6 +288,8 @@ struct KernelTable {
   // in any order, by any thread; and all of the parts into block.out. Null: there is no such split.
   void (*attention_part)(const AttentionBlock& block, int index) = nullptr;
   void (*attention_finish)(const AttentionBlock& block) = nullptr;
+  // Whether rows that wait for a quantised or rounding product had best do so in bf16.
+  bool waits_in_bf16 = false;
   // The index of the first of the largest of n values, n at least 1, and in `largest` itself; NaN
   // there when one is NaN or +infinity. Null: there is no such kernel.
   int (*first_largest)(const float* x, int n, float* largest) = nullptr;

@@ -44,6 +44,12 @@ inline Rows shifted(Rows rows, int64_t row, int64_t col) {
   return rows;
 }
 
+// Row `row` of x, whose rows these are.
+inline InputRow input_row(const Rows& rows, int row, const Tensor& x) {
+  const int next = std::min(row + 1, x.rows - 1);
+  return {shifted(rows, row, 0).data, shifted(rows, next, 0).data, rows.dtype, x.cols};
+}
+
 // Calls task(index, thread) for every index below count, on this thread alone when it is `small`.
 template <typename Task>
 void each_task(host::ThreadPool& pool, int count, bool small, const Task& task) {

@@ -12,11 +12,11 @@ namespace ocelli::kernels::cpu {
 // Fewer rows go faster one by one than in tiles.
 inline constexpr int kFewestTiledRows = 8;
 
-// Whether an output of fp32 is better written past the caches. Of those it was tried on, 24 and
-// 32 MB gained by it and 10 to 13 MB lost more by being read from memory.
-inline bool goes_past_caches(int rows, int outputs) {
-  constexpr int64_t kMostCachedBytes = 16'000'000;
-  return int64_t{rows} * outputs * int64_t{sizeof(float)} > kMostCachedBytes;
+// Whether an output is better written past the caches. Of those it was tried on, 16 to 32 MB
+// gained by it and 10 to 13 MB lost more by being read from memory.
+inline bool goes_past_caches(int rows, int outputs, DType dtype) {
+  constexpr int64_t kMostCachedBytes = 14'000'000;
+  return int64_t{rows} * outputs * bytes_per_element(dtype) > kMostCachedBytes;
 }
 
 // For rows of so many bytes and so many panels that are computed together.

@@ -189,7 +189,9 @@ class DeviceOps : public Ops {
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     const auto& w = static_cast<const DeviceLinear&>(*weights);
-    check_linear(x, w, out);
+    check_linear(x, w, out, epilogue);
+    OCELLI_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32, "{} into {}",
+                 kernels::name(x.dtype), kernels::name(out.dtype));
     for (const DeviceLinear::Piece& piece : w.pieces) {
       ArgumentList& list = arguments().matrix(x).matrix(piece.weight);
       const bool quantised = piece.scales.storage != nullptr;

@@ -141,8 +141,8 @@ void View::set(int64_t row, int col, float value) const {
     std::memcpy(element, &value, sizeof value);
     return;
   }
-  OCELLI_CHECK(dtype == DType::kF16, "cannot write {}", name(dtype));
-  const uint16_t half = f32_to_f16(value);
+  OCELLI_CHECK(dtype == DType::kF16 || dtype == DType::kBF16, "cannot write {}", name(dtype));
+  const uint16_t half = dtype == DType::kF16 ? f32_to_f16(value) : f32_to_bf16(value);
   std::memcpy(element, &half, sizeof half);
 }
 

@@ -98,7 +98,7 @@ class ReferenceOps : public HostOps {
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     const auto& w = static_cast<const ReferenceLinear&>(*weights);
-    check_linear(x, w, out);
+    check_linear(x, w, out, epilogue);
     w.run(view(x), epilogue, view(out));
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {

@@ -2,7 +2,7 @@
 // written once over a vector type. Included like kernels.h, and under the same rule of linkage.
 #pragma once
 
-#include "kernels/ops.h"
+#include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
@@ -99,8 +99,11 @@ struct Activations {
     return y;
   }
 
-  // out[i] ← epilogue(sums[i] + bias[i])
-  static void finish(Epilogue epilogue, const float* sums, const float* bias, int n, float* out) {
+  // out[i] ← epilogue(sums[i] + bias[i]) for n outputs of a row.
+  static void finish(Epilogue epilogue, const float* sums, const float* bias, int n,
+                     const Rows& row) {
+    if (row.dtype == DType::kBF16) return finish_to_bf16(epilogue, sums, bias, n, row);
+    float* out = row.f32(0);
     const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
     for (int i = 0; i < n; i += kLanes) {
       const int count = n - i < kLanes ? n - i : kLanes;
@@ -108,6 +111,18 @@ struct Activations {
       if (bias) y = y + Vec::load_partial(bias + i, count);
       const V old = reads ? Vec::load_partial(out + i, count) : Vec::zero();
       Vec::store_partial(out + i, activate(epilogue, y, old), count);
+    }
+  }
+
+  // The same of an epilogue that does not read the outputs.
+  static void finish_to_bf16(Epilogue epilogue, const float* sums, const float* bias, int n,
+                             const Rows& row) {
+    auto* out = reinterpret_cast<uint16_t*>(row.data);
+    for (int i = 0; i < n; i += kLanes) {
+      const int count = n - i < kLanes ? n - i : kLanes;
+      V y = Vec::load_partial(sums + i, count);
+      if (bias) y = y + Vec::load_partial(bias + i, count);
+      Vec::store_brain(out + i, activate(epilogue, y, Vec::zero()), count);
     }
   }
 };

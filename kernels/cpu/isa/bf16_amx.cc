@@ -18,22 +18,21 @@ class Bf16Finisher {
   // A row of sums, and of outputs.
   struct Row {
     const float* sums = nullptr;
-    float* out = nullptr;
-    int64_t out_stride = 0;
+    OutputRow out;
 
     [[gnu::always_inline]] inline void advance() {
       sums += kBlockOutputs;
-      out += out_stride;
+      out.advance();
     }
   };
   // Row `row` of the block, whose sums are these.
   Row row(const Bf16Block& block, const Sums<float>& sums, int row) const {
-    return {sums.at[0], outputs_.row(block, row), block.out.stride};
+    return {sums.at[0], outputs_.row(block, row)};
   }
 
   // Panel N of a row.
   template <Epilogue kEpilogue, int N>
-  [[gnu::always_inline]] inline void finish(const Row& row) const {
+  [[gnu::always_inline]] inline void finish(Row& row) const {
     outputs_.put<kEpilogue, N>(_mm512_load_ps(row.sums + N * kPanel), row.out);
   }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/cpu/isa/activations.h"
+#include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
@@ -32,7 +33,17 @@ struct Bf16Kernels {
     return x != x ? 0x7FC00000U : nearest & 0xFFFF0000U;
   }
 
-  static void round_row(const float* x, int n, const Bf16Rows& out) {
+  static uint32_t rounded(Brain x) { return uint32_t{x.bits} << 16; }
+
+  static void round_row(const InputRow& x, const Bf16Rows& out) {
+    if (x.dtype == DType::kBF16) {
+      round_row(reinterpret_cast<const Brain*>(x.values), x.count, out);
+    } else {
+      round_row(reinterpret_cast<const float*>(x.values), x.count, out);
+    }
+  }
+  template <typename T>
+  static void round_row(const T* x, int n, const Bf16Rows& out) {
     const auto padded = static_cast<int>(out.padded());
     if (!out.tiles) {
       auto* words = reinterpret_cast<uint32_t*>(out.data);
@@ -126,7 +137,7 @@ struct Bf16Kernels {
         alignas(64) float sums[N * kLanes];
         for (int v = 0; v < N; ++v) Vec::store(sums + v * kLanes, totals[r][v]);
         Activations<Vec>::finish(block.epilogue, sums, block.bias ? block.bias + output : nullptr,
-                                 count, block.out.f32(row + r) + output);
+                                 count, block.out.from(row + r, output));
       }
     }
     if constexpr (R > 1) {

@@ -31,7 +31,8 @@ const std::vector<const KernelTable*>& supported_tables() {
         }
         return table;
       }();
-      if (amx_works()) found.push_back(&amx);
+      // Every processor with AMX has AVX-512's bf16.
+      if (__builtin_cpu_supports("avx512bf16") && amx_works()) found.push_back(&amx);
     }
 #endif
     return found;

@@ -154,7 +154,7 @@ struct Int4Kernels {
       for (int r = 0; r < rows; ++r) {
         Finish::finish(block.epilogue, sums + r * kStride,
                        block.bias ? block.bias + first : nullptr, count,
-                       block.out.f32(row + r) + first);
+                       block.out.from(row + r, first));
       }
       row += rows;
     }

@@ -25,25 +25,23 @@ class Int8Finisher {
     const int32_t* sums = nullptr;
     const int32_t* correction = nullptr;
     const float* scale = nullptr;
-    float* out = nullptr;
-    int64_t out_stride = 0;
+    OutputRow out;
 
     [[gnu::always_inline]] inline void advance() {
       sums += kBlockOutputs;
       ++correction;
       ++scale;
-      out += out_stride;
+      out.advance();
     }
   };
   // Row `row` of the block, whose sums are these.
   Row row(const Int8Block& block, const Sums<int32_t>& sums, int row) const {
-    return {sums.at[0], block.x.corrections + row, block.x.scales + row, outputs_.row(block, row),
-            block.out.stride};
+    return {sums.at[0], block.x.corrections + row, block.x.scales + row, outputs_.row(block, row)};
   }
 
   // Panel N of a row.
   template <Epilogue kEpilogue, int N>
-  [[gnu::always_inline]] inline void finish(const Row& row) const {
+  [[gnu::always_inline]] inline void finish(Row& row) const {
     const __m512i products = _mm512_add_epi32(_mm512_load_si512(row.sums + N * kPanel),
                                               _mm512_set1_epi32(*row.correction));
     const __m512 y = _mm512_cvtepi32_ps(products) * scales_[N] * _mm512_set1_ps(*row.scale);
@@ -114,7 +112,7 @@ class Groups {
     const int first = panel * kPanel;
     for (int r = 0; r < rows; ++r) {
       Finish::finish(block_.epilogue, totals_[r], block_.bias ? block_.bias + first : nullptr,
-                     least(block_.outputs - first, N * kPanel), block_.out.f32(row + r) + first);
+                     least(block_.outputs - first, N * kPanel), block_.out.from(row + r, first));
     }
   }
 

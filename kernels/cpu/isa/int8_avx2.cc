@@ -48,9 +48,8 @@ using ManyRows = WordProducts<Activations<VecAvx2>>;
 
 }  // namespace
 
-void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& out,
-                       const float* next) {
-  Avx2::quantise_row(x, n, group, out, next);
+void quantise_row_avx2(const InputRow& x, int group, const QuantisedRows& out) {
+  Avx2::quantise_row(x, group, out);
 }
 void linear_int8_avx2(const Int8Block& block) {
   if (block.rows >= ManyRows::kFewestRows) {

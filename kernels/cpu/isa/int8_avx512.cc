@@ -38,9 +38,8 @@ using Avx512 = Int8Kernels<Int8Avx512, Activations<VecAvx512>>;
 
 }  // namespace
 
-void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& out,
-                         const float* next) {
-  Avx512::quantise_row(x, n, group, out, next);
+void quantise_row_avx512(const InputRow& x, int group, const QuantisedRows& out) {
+  Avx512::quantise_row(x, group, out);
 }
 void linear_int8_avx512(const Int8Block& block) {
   Avx512::linear(block);

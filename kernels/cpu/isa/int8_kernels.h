@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/isa/quantise.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -35,12 +36,22 @@ struct Int8Kernels {
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
 
-  static void quantise_row(const float* x, int n, int group, const QuantisedRows& out,
-                           const float* next) {
+  static void quantise_row(const InputRow& x, int group, const QuantisedRows& out) {
+    if (x.dtype == DType::kBF16) {
+      quantise_groups<Brain>(x, group, out);
+    } else {
+      quantise_groups<float>(x, group, out);
+    }
+  }
+
+  template <typename T>
+  static void quantise_groups(const InputRow& row, int group, const QuantisedRows& out) {
     const int unit = out.tiles ? QuantisedRows::kLine : kStep;
     const int padded = (group + unit - 1) / unit * unit;
+    const T* x = reinterpret_cast<const T*>(row.values);
+    const T* next = reinterpret_cast<const T*>(row.next);
     int64_t first = 0;
-    for (int g = 0; g * group < n; ++g, x += group, next += group, first += padded) {
+    for (int g = 0; g * group < row.count; ++g, x += group, next += group, first += padded) {
       const float scale = Quantiser<Vec>::scale(x, group);
       out.scales[g] = scale;
       out.corrections[g] = 0;
@@ -178,7 +189,7 @@ struct Int8Kernels {
       for (int r = 0; r < R; ++r) {
         Finish::finish(block.epilogue, sums + r * kStride,
                        block.bias ? block.bias + first : nullptr, count,
-                       block.out.f32(row + r) + first);
+                       block.out.from(row + r, first));
       }
     }
     if constexpr (R > 1) {

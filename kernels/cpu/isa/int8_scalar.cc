@@ -6,9 +6,8 @@ namespace ocelli::kernels::cpu {
 
 using Portable = Int8Kernels<Int8Portable, Activations<VecPortable>>;
 
-void quantise_row_scalar(const float* x, int n, int group, const QuantisedRows& out,
-                         const float* next) {
-  Portable::quantise_row(x, n, group, out, next);
+void quantise_row_scalar(const InputRow& x, int group, const QuantisedRows& out) {
+  Portable::quantise_row(x, group, out);
 }
 void linear_int8_scalar(const Int8Block& block) {
   Portable::linear(block);

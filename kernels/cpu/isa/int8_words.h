@@ -73,7 +73,7 @@ class WordProducts {
     const int count = least(block_.outputs - first, kStride);
     for (int r = 0; r < pass_.rows; ++r) {
       Finish::finish(block_.epilogue, totals_[r], block_.bias ? block_.bias + first : nullptr,
-                     count, block_.out.f32(pass_.row + r) + first);
+                     count, block_.out.from(pass_.row + r, first));
     }
   }
 

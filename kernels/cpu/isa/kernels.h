@@ -113,7 +113,7 @@ struct Kernels {
         for (int r = 0; r < rows; ++r) {
           Activations<Vec>::finish(block.epilogue, sums + r * kStrip,
                                    block.bias ? block.bias + first : nullptr, count,
-                                   block.out.f32(row + r) + first);
+                                   block.out.from(row + r, first));
         }
       }
     }
@@ -291,6 +291,7 @@ struct Kernels {
             {Bf16::round_row, Bf16::linear},
             Attention::part,
             Attention::finish_parts,
+            true,
             first_largest};
   }
 };

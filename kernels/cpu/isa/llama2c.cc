@@ -52,11 +52,17 @@ float activate(Epilogue epilogue, float y, float out) {
 }
 
 struct Finish {
-  static void finish(Epilogue epilogue, const float* sums, const float* bias, int n, float* out) {
+  static void finish(Epilogue epilogue, const float* sums, const float* bias, int n,
+                     const Rows& row) {
     const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
     for (int i = 0; i < n; ++i) {
       const float y = bias ? sums[i] + bias[i] : sums[i];
-      out[i] = activate(epilogue, y, reads ? out[i] : 0);
+      if (row.dtype == DType::kBF16) {
+        reinterpret_cast<uint16_t*>(row.data)[i] = f32_to_bf16(activate(epilogue, y, 0));
+      } else {
+        float& out = row.f32(0)[i];
+        out = activate(epilogue, y, reads ? out : 0);
+      }
     }
   }
 };
@@ -65,23 +71,25 @@ struct Finish {
 constexpr int kOutputs = 8;
 
 template <int N>
-void outputs_of(const LinearBlock& block, const float* x, int first, float* out) {
+void outputs_of(const LinearBlock& block, int row, int first) {
+  const float* x = block.x.f32(row);
   float sums[N] = {};
   for (int k = 0; k < block.inputs; ++k) {
     for (int n = 0; n < N; ++n) {
       sums[n] += element(block.weight.dtype, row_of(block.weight, first + n), k) * x[k];
     }
   }
-  Finish::finish(block.epilogue, sums, block.bias ? block.bias + first : nullptr, N, out + first);
+  Finish::finish(block.epilogue, sums, block.bias ? block.bias + first : nullptr, N,
+                 block.out.from(row, first));
 }
 
 void linear(const LinearBlock& block) {
   for (int r = 0; r < block.rows; ++r) {
     int n = 0;
     for (; n + kOutputs <= block.outputs; n += kOutputs) {
-      outputs_of<kOutputs>(block, block.x.f32(r), n, block.out.f32(r));
+      outputs_of<kOutputs>(block, r, n);
     }
-    for (; n < block.outputs; ++n) outputs_of<1>(block, block.x.f32(r), n, block.out.f32(r));
+    for (; n < block.outputs; ++n) outputs_of<1>(block, r, n);
   }
 }
 

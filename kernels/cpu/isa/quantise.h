@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/isa/half.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace ocelli::kernels::cpu {
@@ -33,6 +34,20 @@ struct Quantiser {
     largest[0] = Vec::larger_magnitude(largest[0], largest[1]);
     if (Vec::any_above(largest[0], FLT_MAX)) return NAN;
     return Vec::reduce_max(largest[0]) / 127.0F;
+  }
+
+  static float scale(const Brain* x, int n) {
+    uint16_t largest = 0;  // magnitudes order as their bits do
+    for (int i = 0; i < n; ++i) {
+      const auto magnitude = static_cast<uint16_t>(x[i].bits & 0x7FFF);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    constexpr uint16_t kInfinityBits = 0x7F80;
+    if (largest >= kInfinityBits) return NAN;
+    const uint32_t bits = uint32_t{largest} << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value / 127.0F;
   }
 
   // A scale that values are divided by; where it is so small that its inverse would be large or
@@ -66,8 +81,8 @@ struct Quantiser {
 
   // out(i) ← x[i] / scale, rounded, for a scale that is not 0 or NaN; returns their sum.
   // meanwhile(i) is called for every vector i that is read.
-  template <typename Out, typename Meanwhile>
-  static int32_t values(const float* x, int n, float scale, const Out& out,
+  template <typename T, typename Out, typename Meanwhile>
+  static int32_t values(const T* x, int n, float scale, const Out& out,
                         const Meanwhile& meanwhile) {
     const Divisor by(scale);
     constexpr int kAtOnce = 4;

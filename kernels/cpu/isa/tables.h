@@ -12,14 +12,11 @@ extern const KernelTable kScalarTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512Table;
 
-void quantise_row_scalar(const float* x, int n, int group, const QuantisedRows& out,
-                         const float* next);
+void quantise_row_scalar(const InputRow& x, int group, const QuantisedRows& out);
 void linear_int8_scalar(const Int8Block& block);
-void quantise_row_avx2(const float* x, int n, int group, const QuantisedRows& out,
-                       const float* next);
+void quantise_row_avx2(const InputRow& x, int group, const QuantisedRows& out);
 void linear_int8_avx2(const Int8Block& block);
-void quantise_row_avx512(const float* x, int n, int group, const QuantisedRows& out,
-                         const float* next);
+void quantise_row_avx512(const InputRow& x, int group, const QuantisedRows& out);
 void linear_int8_avx512(const Int8Block& block);
 void linear_int4_scalar(const Int8Block& block);
 void expand_int4_scalar(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cfloat>
 #include <cstring>
 
 #include "kernels/cpu/isa/flush.h"
@@ -48,6 +49,21 @@ struct VecAvx2 {
     alignas(16) uint16_t halves[kLanes];
     _mm_store_si128((__m128i*)halves, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
     std::memcpy(p, halves, n * sizeof *p);
+  }
+  // To the nearest, even; denormals become 0.
+  static void store_brain(uint16_t* p, V v, int n) {
+    const __m256 denormal = _mm256_cmp_ps(magnitude(v), set1(FLT_MIN), _CMP_LT_OQ);
+    const __m256i bits = (__m256i)_mm256_andnot_ps(denormal, v);
+    const __m256i even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i nearest =
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), even);
+    const __m256 quiet = _mm256_blendv_ps((__m256)nearest, (__m256)_mm256_set1_epi32(0x7FC00000),
+                                          _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i words = _mm256_srli_epi32((__m256i)quiet, 16);
+    alignas(16) uint16_t brains[kLanes];
+    _mm_store_si128((__m128i*)brains, _mm_packus_epi32(_mm256_castsi256_si128(words),
+                                                       _mm256_extracti128_si256(words, 1)));
+    std::memcpy(p, brains, n * sizeof *p);
   }
 
   static V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }

@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include <cfloat>
+
 #include "kernels/cpu/isa/flush.h"
 #include "kernels/cpu/isa/half.h"
 
@@ -50,6 +52,17 @@ struct VecAvx512 {
   static void store_partial(float* p, V v, int n) { _mm512_mask_storeu_ps(p, mask(n), v); }
   static void store_half(uint16_t* p, V v, int n) {
     _mm256_mask_storeu_epi16(p, mask(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+  // To the nearest, even; denormals become 0, as they do for AVX-512's own conversion.
+  static void store_brain(uint16_t* p, V v, int n) {
+    const __mmask16 normal = _mm512_cmp_ps_mask(magnitude(v), set1(FLT_MIN), _CMP_NLT_UQ);
+    const __m512i bits = _mm512_maskz_mov_epi32(normal, (__m512i)v);
+    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i nearest =
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), even);
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i quiet = _mm512_mask_mov_epi32(nearest, nan, _mm512_set1_epi32(0x7FC00000));
+    _mm256_mask_storeu_epi16(p, mask(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(quiet, 16)));
   }
 
   static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }

@@ -2,6 +2,7 @@
 // here.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -65,6 +66,13 @@ struct VecPortable {
   }
   static void store_half(uint16_t* p, V v, int n) {
     for (int i = 0; i < n; ++i) p[i] = f32_to_f16(v[i]);
+  }
+  // To the nearest, even; denormals become 0.
+  static void store_brain(uint16_t* p, V v, int n) {
+    for (int i = 0; i < n; ++i) {
+      const bool denormal = v[i] > -FLT_MIN && v[i] < FLT_MIN;
+      p[i] = f32_to_bf16(denormal ? 0 : v[i]);
+    }
   }
 
   static V fma(V a, V b, V c) { return a * b + c; }

@@ -41,12 +41,22 @@ struct Prefetch {
   }
 };
 
+// A row of outputs, from those of two panels on.
+struct OutputRow {
+  std::byte* at = nullptr;
+  int64_t stride = 0;  // bytes to the next row
+  __m512 first = {};   // in bf16: those of the first panel, which go out with the second's
+
+  [[gnu::always_inline]] inline void advance() { at += stride; }
+};
+
 // Where the sums of two panels go: what Finishers share.
 class Outputs {
  public:
   // For the outputs of panel `panel` and, where it exists, the next one.
   template <typename Block>
-  Outputs(const Block& block, int panel) : first_(panel * kPanel) {
+  Outputs(const Block& block, int panel)
+      : first_(panel * kPanel), as_bf16_(block.out.dtype == DType::kBF16) {
     const int count = least(block.outputs - first_, kBlockOutputs);
     for (int n = 0; n * kPanel < count; ++n) {
       masks_[n] = _cvtu32_mask16((1U << least(count - n * kPanel, kPanel)) - 1);
@@ -54,24 +64,27 @@ class Outputs {
       biases_[n] = _mm512_maskz_loadu_ps(masks_[n], block.bias + first_ + n * kPanel);
     }
     // Past the caches go whole lines, which are then not brought into L2 first.
-    streams_ = block.past_caches && count == kBlockOutputs && block.out.stride % kPanel == 0 &&
-               reinterpret_cast<uintptr_t>(block.out.f32(0) + first_) % 64 == 0;
+    const OutputRow first = row(block, 0);
+    streams_ = block.past_caches && count == kBlockOutputs && first.stride % 64 == 0 &&
+               reinterpret_cast<uintptr_t>(first.at) % 64 == 0;
   }
 
   template <typename Block>
-  float* row(const Block& block, int row) const {
-    return block.out.f32(row) + first_;
+  OutputRow row(const Block& block, int row) const {
+    return {block.out.from(row, first_).data, block.out.stride * (as_bf16_ ? 2 : 4)};
   }
 
   // Panel N of a row of outputs from y, the scaled sums.
   template <Epilogue kEpilogue, int N>
-  [[gnu::always_inline]] inline void put(__m512 y, float* row) const {
+  [[gnu::always_inline]] inline void put(__m512 y, OutputRow& row) const {
     constexpr bool kReads = kEpilogue == Epilogue::kAccumulate || kEpilogue == Epilogue::kMultiply;
-    float* out = row + N * kPanel;
+    float* out = reinterpret_cast<float*>(row.at) + N * kPanel;
     y = _mm512_setzero_ps() + y + biases_[N];
     const __m512 old = kReads ? _mm512_maskz_loadu_ps(masks_[N], out) : _mm512_setzero_ps();
     y = Finish::activate(kEpilogue, y, old);
-    if (!kReads && streams_) {
+    if (!kReads && as_bf16_) {
+      put_bf16<N>(y, row);
+    } else if (!kReads && streams_) {
       _mm512_stream_ps(out, y);
     } else {
       _mm512_mask_storeu_ps(out, masks_[N], y);
@@ -79,7 +92,24 @@ class Outputs {
   }
 
  private:
+  // Both panels at once, a line.
+  template <int N>
+  [[gnu::always_inline]] inline void put_bf16(__m512 y, OutputRow& row) const {
+    if (N == 0) {
+      row.first = y;
+      return;
+    }
+    const auto both = (__m512i)_mm512_cvtne2ps_pbh(y, row.first);
+    if (streams_) {
+      _mm512_stream_si512((__m512i*)row.at, both);
+    } else {
+      const auto mask = static_cast<__mmask32>(masks_[1]) << 16 | masks_[0];
+      _mm512_mask_storeu_epi16(row.at, mask, both);
+    }
+  }
+
   int first_;
+  bool as_bf16_;
   bool streams_;
   __mmask16 masks_[2] = {};
   __m512 biases_[2] = {};

@@ -22,6 +22,8 @@ struct BenchRowsOptions {
 inline constexpr int kUsualRepeats = 5;
 // What a caption row generates of each picture.
 inline constexpr int kCaptionTokens = 30;
+// Captions of a caption row for each that is made at a time: a folder has many, and those that take
+// a finished one's place begin while others are being decoded.
 inline constexpr int kCaptionsEach = 3;
 
 // Times `step` after one run that does not count (the caller's, or `warm` seconds long), and

@@ -18,8 +18,6 @@ using vision::Image;
 
 namespace {
 
-// A forward takes at most this many rows: a prompt with one picture of 729 patches in a piece.
-constexpr int kMaxRows = 1024;
 // As large as a picture itself may be (vision::DecodeOptions).
 constexpr int64_t kMostPixels = 2 * int64_t{89'478'485};
 // fp32 backends agree to about 1e-6 of a row's largest value; ten times that is a fault.
@@ -34,6 +32,16 @@ std::unique_ptr<kernels::Ops> make_ops(const PipelineOptions& options) {
                                    kCheckTolerance);
 }
 
+// Rows of a step: a whole prompt, and a token of every other sequence. A row costs as much among
+// more, which would leave more tokens to steps of their own; and more among fewer.
+int step_rows(int capacity, int sequences) {
+  constexpr int64_t kFewest = 512;
+  constexpr int64_t kMost = 1024;  // a prompt with one picture of 729 patches is one piece
+  const int64_t all = int64_t{capacity} * sequences;
+  const int64_t rows = std::clamp(int64_t{capacity} + sequences - 1, kFewest, kMost);
+  return static_cast<int>(std::min(all, rows));
+}
+
 }  // namespace
 
 llm::DecoderLimits decoder_limits(const ModelConfig& config, const PipelineOptions& options) {
@@ -41,8 +49,7 @@ llm::DecoderLimits decoder_limits(const ModelConfig& config, const PipelineOptio
   limits.sequences = options.sequences;
   limits.capacity = config.context;
   if (options.context > 0) limits.capacity = std::min(limits.capacity, options.context);
-  limits.max_rows =
-      static_cast<int>(std::min(int64_t{kMaxRows}, int64_t{limits.capacity} * options.sequences));
+  limits.max_rows = step_rows(limits.capacity, options.sequences);
   limits.kv_dtype = options.kv_dtype;
   limits.scored_rows = options.scored_rows;
   limits.every_row = options.probe;

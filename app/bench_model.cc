@@ -44,6 +44,7 @@ BenchModel::BenchModel(const ModelConfig& config, const ModelWeights& weights,
     : config_(config),
       shape_(shape),
       ops_(std::move(ops)),
+      kept_rows_(ops_),
       prompt_(shape.prompt_rows),
       tokens_(shape.most_batch) {
   if (config.vision) load_vision(*config.vision, weights);
@@ -161,10 +162,7 @@ void BenchModel::submit_picture() {
   OCELLI_CHECK(place.has_value(), "every sequence of {} is taken", shape_.most_batch);
   const Tensor rows = connector_->forward(image_rows(siglip_->encode(patches_)));
   // The connector's buffers serve the next picture: these rows stay.
-  const Tensor kept = ops_.tensor(rows.rows, rows.cols, DType::kF32, Placement::kActivation);
-  std::vector<int32_t> all(rows.rows);
-  std::iota(all.begin(), all.end(), 0);
-  ops_.embed(rows, all, kept);
+  const Tensor kept = kept_rows_.keep(rows);
   llm::GenerationOptions options;
   options.max_tokens = shape_.caption_tokens;
   const QuestionText text = question_text();

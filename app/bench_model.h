@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "app/bench_meter.h"
+#include "app/kept_rows.h"
 #include "app/model.h"
 #include "kernels/ops.h"
 #include "llm/engine.h"
@@ -71,6 +72,7 @@ class BenchModel {
   ModelConfig config_;
   BenchShape shape_;
   MeteredOps ops_;
+  KeptRows kept_rows_;
   std::unique_ptr<vision::Siglip> siglip_;
   std::unique_ptr<connector::Mlp> connector_;
   std::unique_ptr<llm::Decoder> decoder_;

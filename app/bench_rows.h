@@ -24,7 +24,7 @@ inline constexpr int kUsualRepeats = 5;
 inline constexpr int kCaptionTokens = 30;
 // Captions of a caption row for each that is made at a time: a folder has many, and those that take
 // a finished one's place begin while others are being decoded.
-inline constexpr int kCaptionsEach = 3;
+inline constexpr int kCaptionsEach = 5;
 
 // Times `step` after one run that does not count (the caller's, or `warm` seconds long), and
 // returns the median of its repetitions in seconds. A repetition is as many steps as take a tenth

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "app/row_key.h"
@@ -103,6 +102,7 @@ void Pipeline::load(const PipelineOptions& options) {
     siglip_ = std::make_unique<vision::Siglip>(*ops_, vision.siglip, *weights.siglip, 1);
     connector_ = std::make_unique<connector::Mlp>(*ops_, vision.connector, *weights.connector,
                                                   vision.image_rows());
+    kept_rows_ = std::make_unique<KeptRows>(*ops_);
     if (options.row_cache) {
       row_cache_ = std::make_unique<RowCache>(*options.row_cache);
       tower_hash_ = tower_hash(model_, options);
@@ -137,11 +137,7 @@ Tensor Pipeline::encode(const Image& preprocessed, Timings& timings) {
   Stopwatch watch;
   const Tensor rows = connector_->forward(seen);
   // The connector's buffers serve the next picture: these rows stay.
-  Tensor kept =
-      ops_->tensor(rows.rows, rows.cols, kernels::DType::kF32, kernels::Placement::kActivation);
-  std::vector<int32_t> all(rows.rows);
-  std::iota(all.begin(), all.end(), 0);
-  ops_->embed(rows, all, kept);
+  Tensor kept = kept_rows_->keep(rows);
   timings.connector += watch.lap_ms();
   return kept;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "app/kept_rows.h"
 #include "app/model.h"
 #include "app/pack_model.h"
 #include "app/row_cache.h"
@@ -105,6 +106,7 @@ class Pipeline {
   kernels::Tensor cached_features_;    // [image_rows, tower's hidden], where there is a cache
   std::vector<float> feature_values_;  // the same, on the host
   std::unique_ptr<connector::Mlp> connector_;
+  std::unique_ptr<KeptRows> kept_rows_;
   std::unique_ptr<llm::Decoder> decoder_;
   std::unique_ptr<llm::Engine> engine_;
   double load_ms_ = 0;

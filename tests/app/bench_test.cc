@@ -177,7 +177,7 @@ TEST(Bench, WholeCaptionsAreMadeAsManyAtATimeAsTheBatchSays) {
     const json& row = captions[batch == 1 ? 0 : 1];
     expect_timed(row);
     EXPECT_EQ(row["batch"], batch);
-    const int count = 3 * batch;
+    const int count = 5 * batch;
     EXPECT_EQ(row["tokens"], count * 30);
     EXPECT_DOUBLE_EQ(row["images_per_minute"].get<double>(),
                      60 * count / row["seconds"].get<double>());

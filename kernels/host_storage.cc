@@ -66,6 +66,7 @@ Tensor host_tensor(int rows, int cols, DType dtype, bool cache) {
 void write_host(std::span<const float> source, const Tensor& target) {
   OCELLI_CHECK(static_cast<int64_t>(source.size()) == int64_t{target.rows} * target.cols,
                "{} values into [{}, {}]", source.size(), target.rows, target.cols);
+  if (source.empty()) return;  // memcpy wants an address even for nothing
   std::byte* data = host_address(target);
   for (int r = 0; r < target.rows; ++r) {
     const float* row = source.data() + int64_t{r} * target.cols;

@@ -39,9 +39,8 @@ inline Rows rows_of(const Tensor& tensor) {
   return {host_address(tensor), tensor.stride, tensor.dtype};
 }
 
-inline Rows shifted(Rows rows, int64_t row, int64_t col) {
-  rows.data += (row * rows.stride + col) * bytes_per_element(rows.dtype);
-  return rows;
+inline Rows shifted(const Rows& rows, int64_t row, int64_t col) {
+  return rows.from(row, col);
 }
 
 // Row `row` of x, whose rows these are.

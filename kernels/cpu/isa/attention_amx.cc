@@ -1,4 +1,4 @@
-// Attention of Precision::kReduced, in AMX's bf16 tiles.
+// Attention of Precision::kReduced, in tiles of bf16.
 //
 // Scores are computed as tiles [16 keys][16 queries], so that a query is a lane all the way: no sum
 // and no maximum goes across lanes. What a row gives depends on the positions of its keys alone:
@@ -9,7 +9,6 @@
 //   weights 2^(score − m) in bf16 (attention_amx_softmax.h), times the values in bf16, and times 1
 //   for their own sum, 32 keys at a time, as TDPBF16PS rounds them.
 // A key that a row does not see weighs exactly 0, which changes no sum.
-#include <cpuid.h>
 #include <immintrin.h>
 
 #include <cfloat>
@@ -76,7 +75,7 @@ class ReducedAttention {
       all<float>();
     }
     // Without tiles in use, the system has less to save when it switches threads.
-    _tile_release();
+    release_tiles();
   }
 
  private:
@@ -374,19 +373,8 @@ class ReducedAttention {
 
 }  // namespace
 
-void attention_amx(const AttentionBlock& block) {
+void tile_kernels::attention(const AttentionBlock& block) {
   ReducedAttention(block).run();
-}
-
-bool bf16_works() {
-  constexpr unsigned kVectors = 1U << 5;  // leaf 7.1, eax
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  return amx_has_bf16() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
-         (eax & kVectors) != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
-         __builtin_cpu_supports("avx512vbmi") != 0;
 }
 
 }  // namespace ocelli::kernels::cpu

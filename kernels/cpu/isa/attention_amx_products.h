@@ -42,11 +42,11 @@ template <int N, typename Between>
   const auto store = [&](int unit) __attribute__((always_inline)) {
     float* sums = p.sums + (unit & (p.ring - 1)) * 256;
     if (unit % 2 == 0) {
-      _tile_stored(0, sums, kLineBytes);
-      if (N > 1) _tile_stored(1, sums + p.sums_next, kLineBytes);
+      store_tile<0>(sums, kLineBytes);
+      if (N > 1) store_tile<1>(sums + p.sums_next, kLineBytes);
     } else {
-      _tile_stored(2, sums, kLineBytes);
-      if (N > 1) _tile_stored(3, sums + p.sums_next, kLineBytes);
+      store_tile<2>(sums, kLineBytes);
+      if (N > 1) store_tile<3>(sums + p.sums_next, kLineBytes);
     }
   };
   const auto one = [&](auto odd, int unit) __attribute__((always_inline)) {
@@ -56,33 +56,33 @@ template <int N, typename Between>
     if (p.add) {
       const float* sums = p.sums + (unit & (p.ring - 1)) * 256;
       if (kOdd) {
-        _tile_loadd(2, sums, kLineBytes);
-        if (N > 1) _tile_loadd(3, sums + p.sums_next, kLineBytes);
+        load_tile<2>(sums, kLineBytes);
+        if (N > 1) load_tile<3>(sums + p.sums_next, kLineBytes);
       } else {
-        _tile_loadd(0, sums, kLineBytes);
-        if (N > 1) _tile_loadd(1, sums + p.sums_next, kLineBytes);
+        load_tile<0>(sums, kLineBytes);
+        if (N > 1) load_tile<1>(sums + p.sums_next, kLineBytes);
       }
     } else if (kOdd) {
-      _tile_zero(2);
-      if (N > 1) _tile_zero(3);
+      zero_tile<2>();
+      if (N > 1) zero_tile<3>();
     } else {
-      _tile_zero(0);
-      if (N > 1) _tile_zero(1);
+      zero_tile<0>();
+      if (N > 1) zero_tile<1>();
     }
     for (int line = 0; line < p.lines; ++line, a += p.a_line, b += kTileBytes) {
-      _tile_loadd(4, a, kLineBytes);
-      _tile_loadd(6, b, kLineBytes);
+      load_tile<4>(a, kLineBytes);
+      load_tile<6>(b, kLineBytes);
       if (kOdd) {
-        _tile_dpbf16ps(2, 4, 6);
+        add_bf16_products<2, 4, 6>();
       } else {
-        _tile_dpbf16ps(0, 4, 6);
+        add_bf16_products<0, 4, 6>();
       }
       if (N > 1) {
-        _tile_loadd(7, b + p.b_next, kLineBytes);
+        load_tile<7>(b + p.b_next, kLineBytes);
         if (kOdd) {
-          _tile_dpbf16ps(3, 4, 7);
+          add_bf16_products<3, 4, 7>();
         } else {
-          _tile_dpbf16ps(1, 4, 7);
+          add_bf16_products<1, 4, 7>();
         }
       }
       between(unit, line);

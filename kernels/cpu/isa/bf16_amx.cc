@@ -1,4 +1,3 @@
-#include <cpuid.h>
 #include <immintrin.h>
 
 #include "kernels/cpu/isa/flush.h"
@@ -47,7 +46,7 @@ struct Bf16Products {
 
   template <int C, int A, int B>
   [[gnu::always_inline]] static inline void multiply() {
-    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+    add_bf16_products<C, A, B>();
   }
   static const std::byte* rows(const Bf16Block& block, int row) { return block.x.from(row).data; }
   static const uint16_t* weights(const Bf16Block& block) { return block.weights; }
@@ -55,21 +54,12 @@ struct Bf16Products {
 
 }  // namespace
 
-void linear_bf16_amx(const Bf16Block& block) {
+void tile_kernels::linear_bf16(const Bf16Block& block) {
   if (!block.x.tiles) return kAvx512Table.bf16.linear(block);
   const FlushDenormalsX86 flush;
   configure_tiles();
   multiply_whole_rows<Bf16Products>(block);
-  _tile_release();
-}
-
-bool amx_has_bf16() {
-  constexpr unsigned kBf16 = 1U << 22;
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kBf16) != 0;
+  release_tiles();
 }
 
 }  // namespace ocelli::kernels::cpu

@@ -4,6 +4,47 @@
 #include "kernels/cpu/isa/tables.h"
 
 namespace ocelli::kernels::cpu {
+namespace {
+
+#if defined(__x86_64__)
+// What is multiplied in tiles; null: nothing of the kind.
+struct TileFunctions {
+  void (*linear_int8)(const Int8Block& block);
+  void (*linear_bf16)(const Bf16Block& block);
+  void (*attention)(const AttentionBlock& block);
+};
+
+// AVX-512 with tiles for the products of many rows.
+KernelTable with_tiles(const char* isa, const TileFunctions& functions) {
+  KernelTable table = kAvx512Table;
+  table.isa = isa;
+  table.int8.linear = functions.linear_int8;
+  table.int8.tiles = true;
+  if (functions.linear_bf16) {
+    table.bf16.linear = functions.linear_bf16;
+    table.bf16.tiles = true;
+  }
+  table.attention_reduced = functions.attention;
+  return table;
+}
+
+// Adds the table with tiles, the fastest, where this machine, which has AVX-512, can run it.
+void add_tiles(std::vector<const KernelTable*>& tables) {
+  // Every processor with AMX has AVX-512's bf16.
+  if (!__builtin_cpu_supports("avx512bf16")) return;
+  const bool attends =
+      __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vbmi") != 0;
+  if (amx_works()) {
+    const bool bf16 = amx_has_bf16();
+    static const KernelTable amx =
+        with_tiles("amx", {amx::linear_int8, bf16 ? amx::linear_bf16 : nullptr,
+                           bf16 && attends ? amx::attention : nullptr});
+    tables.push_back(&amx);
+  }
+}
+#endif
+
+}  // namespace
 
 const std::vector<const KernelTable*>& supported_tables() {
   static const std::vector<const KernelTable*> tables = [] {
@@ -18,21 +59,7 @@ const std::vector<const KernelTable*>& supported_tables() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
       found.push_back(&kAvx512Table);
-      // AVX-512 with tiles for the int8 products of many rows.
-      static const KernelTable amx = [] {
-        KernelTable table = kAvx512Table;
-        table.isa = "amx";
-        table.int8.linear = linear_int8_amx;
-        table.int8.tiles = true;
-        if (bf16_works()) table.attention_reduced = attention_amx;
-        if (amx_has_bf16()) {
-          table.bf16.linear = linear_bf16_amx;
-          table.bf16.tiles = true;
-        }
-        return table;
-      }();
-      // Every processor with AMX has AVX-512's bf16.
-      if (__builtin_cpu_supports("avx512bf16") && amx_works()) found.push_back(&amx);
+      add_tiles(found);
     }
 #endif
     return found;

@@ -1,7 +1,4 @@
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "kernels/cpu/isa/tables.h"
 #include "kernels/cpu/isa/tiles.h"
@@ -60,7 +57,7 @@ struct Int8Products {
 
   template <int C, int A, int B>
   [[gnu::always_inline]] static inline void multiply() {
-    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+    add_int8_products<C, A, B>();
   }
   static const int8_t* rows(const Int8Block& block, int row) { return block.x.from(row).values; }
   static const uint8_t* weights(const Int8Block& block) { return block.values; }
@@ -141,7 +138,7 @@ class Groups {
 
 }  // namespace
 
-void linear_int8_amx(const Int8Block& block) {
+void tile_kernels::linear_int8(const Int8Block& block) {
   if (!block.x.tiles) return linear_int8_avx512(block);
   configure_tiles();
   if (block.x.groups == 1) {
@@ -150,22 +147,7 @@ void linear_int8_amx(const Int8Block& block) {
     Groups(block).run();
   }
   // Without tiles in use, the system has less to save when it switches threads.
-  _tile_release();
-}
-
-bool amx_works() {
-  constexpr unsigned kTile = 1U << 24;
-  constexpr unsigned kInt8 = 1U << 25;
-  unsigned eax = 0;
-  unsigned ebx = 0;
-  unsigned ecx = 0;
-  unsigned edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & kTile) == 0 || (edx & kInt8) == 0) return false;
-  // The tiles' data is large, so Linux wants to be asked before their first use.
-  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kTileData = 18;               // XFEATURE_XTILE_DATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  release_tiles();
 }
 
 }  // namespace ocelli::kernels::cpu

@@ -24,17 +24,17 @@ void linear_int4_avx2(const Int8Block& block);
 void expand_int4_avx2(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 void linear_int4_avx512(const Int8Block& block);
 void expand_int4_avx512(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
-// For a processor and a system that amx_works(); attention_amx also wants bf16_works().
-void linear_int8_amx(const Int8Block& block);
-// Likewise, and amx_has_bf16().
-void linear_bf16_amx(const Bf16Block& block);
 
-void attention_amx(const AttentionBlock& block);
+// What is multiplied in AMX's tiles, where amx_works(), all but int8 also amx_has_bf16(). All need
+// AVX-512 with bf16, and attention its DQ and VBMI.
+namespace amx {
+void linear_int8(const Int8Block& block);
+void linear_bf16(const Bf16Block& block);
+void attention(const AttentionBlock& block);
+}  // namespace amx
 
 // Whether there is AMX with int8, and the system lets this process use it: asks it to.
 bool amx_works();
-// Whether the processor has bf16 too, in AMX and in AVX-512, and AVX-512's VBMI.
-bool bf16_works();
 // Whether AMX, where there is one, multiplies bf16.
 bool amx_has_bf16();
 

@@ -1,6 +1,6 @@
-// Products of tiles with AMX, of int8 or bf16: what the products of many rows are made of.
+// Products of tiles, of int8 or bf16: what the products of many rows are made of.
 //
-// Included by files compiled with AMX; internal linkage, as kernels.h explains.
+// Included by files compiled for AVX-512; internal linkage, as kernels.h explains.
 #pragma once
 
 #include <cstddef>

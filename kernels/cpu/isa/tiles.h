@@ -1,50 +1,22 @@
-// AMX's tiles as every kernel here uses them: all eight of 16 rows of 64 bytes.
+// Tiles as every kernel here uses them: eight of 16 rows of 64 bytes.
 //
-// Included by files compiled with AMX; internal linkage, as kernels.h explains.
+// There are, of tiles by number and strides in bytes:
+//   configure_tiles(), release_tiles()    set the calling thread's tiles up, and give them back
+//   zero_tile<T>(), load_tile<T>(from, stride), store_tile<T>(to, stride)
+//   stream_tile<T>(from, stride)          loads past L1, which keeps what it has: for what will not
+//                                         be wanted again soon
+//   add_int8_products<C, A, B>()          C, of int32, += A, rows of int8, times B, of uint8
+//   add_bf16_products<C, A, B>()          C, of fp32, += A times B, of bf16
+// Internal linkage, as kernels.h explains.
 #pragma once
-
-#include <immintrin.h>
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/isa/tiles_amx.h"
+
 namespace ocelli::kernels::cpu {
 namespace {
-
-// What LDTILECFG reads (Intel SDM): palette 1, and for each tile its bytes a row and its rows.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64);
-
-// Sets up the tiles of the calling thread; _tile_release() gives them back.
-void configure_tiles() {
-  static constexpr TileConfig kConfig;
-  _tile_loadconfig(&kConfig);
-}
-
-// Tile T in instructions; the compiler's own functions want its number as a literal.
-template <int T>
-[[gnu::always_inline]] inline void zero_tile() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(T));
-}
-template <int T>
-[[gnu::always_inline]] inline void load_tile(const void* from, int64_t stride) {
-  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(from), "r"(stride));
-}
-// Past L1, which keeps what it has: for what will not be wanted again soon.
-template <int T>
-[[gnu::always_inline]] inline void stream_tile(const void* from, int64_t stride) {
-  asm volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(from), "r"(stride));
-}
-template <int T>
-[[gnu::always_inline]] inline void store_tile(void* to, int64_t stride) {
-  asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(T), "r"(to), "r"(stride) : "memory");
-}
 
 // Sums of products of 32 rows and 32 columns in memory, 4 bytes each, and how they are taken into
 // tiles 0 to 3: tile 2m + n has rows 16m and columns 16n of them.

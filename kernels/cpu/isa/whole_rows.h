@@ -1,4 +1,4 @@
-// The product of a block of rows with AMX, in int8 or bf16: how rows, weights and sums pass through
+// The product of a block of rows in tiles of int8 or bf16: how rows, weights and sums pass through
 // the caches, and what becomes of the sums meanwhile.
 //
 // A Kind of product says

@@ -298,7 +298,8 @@ struct KernelTable {
   void (*attention_reduced)(const AttentionBlock& block) = nullptr;
 };
 
-// The instruction sets compiled in that this machine can run, slowest first.
+// The instruction sets compiled in that this machine can run, slowest first; before them, what is
+// there for tests.
 const std::vector<const KernelTable*>& supported_tables();
 
 // The table called `isa`, or the fastest when it is empty. Throws host::Error naming those there

@@ -28,7 +28,8 @@ KernelTable with_tiles(const char* isa, const TileFunctions& functions) {
   return table;
 }
 
-// Adds the table with tiles, the fastest, where this machine, which has AVX-512, can run it.
+// Adds the table with tiles that this machine, which has AVX-512, can run: AMX's, as the fastest,
+// or else the one in software, which is for tests and never the last.
 void add_tiles(std::vector<const KernelTable*>& tables) {
   // Every processor with AMX has AVX-512's bf16.
   if (!__builtin_cpu_supports("avx512bf16")) return;
@@ -40,6 +41,11 @@ void add_tiles(std::vector<const KernelTable*>& tables) {
         with_tiles("amx", {amx::linear_int8, bf16 ? amx::linear_bf16 : nullptr,
                            bf16 && attends ? amx::attention : nullptr});
     tables.push_back(&amx);
+  } else if (attends) {
+    static const KernelTable emulated =
+        with_tiles("amx-emulated",
+                   {amx_emulated::linear_int8, amx_emulated::linear_bf16, amx_emulated::attention});
+    tables.insert(tables.begin(), &emulated);
   }
 }
 #endif

@@ -25,13 +25,19 @@ void expand_int4_avx2(const uint8_t* panel, int steps, int factor_lines, uint8_t
 void linear_int4_avx512(const Int8Block& block);
 void expand_int4_avx512(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 
-// What is multiplied in AMX's tiles, where amx_works(), all but int8 also amx_has_bf16(). All need
-// AVX-512 with bf16, and attention its DQ and VBMI.
+// What is multiplied in tiles, from one source: in AMX's tiles, where amx_works(), all but int8
+// also amx_has_bf16(); and in tiles in software, which need AVX-512 with VNNI. All need AVX-512
+// with bf16, and attention its DQ and VBMI.
 namespace amx {
 void linear_int8(const Int8Block& block);
 void linear_bf16(const Bf16Block& block);
 void attention(const AttentionBlock& block);
 }  // namespace amx
+namespace amx_emulated {
+void linear_int8(const Int8Block& block);
+void linear_bf16(const Bf16Block& block);
+void attention(const AttentionBlock& block);
+}  // namespace amx_emulated
 
 // Whether there is AMX with int8, and the system lets this process use it: asks it to.
 bool amx_works();

@@ -1,6 +1,6 @@
-// Tiles as every kernel here uses them: eight of 16 rows of 64 bytes.
+// Tiles as every kernel here uses them: eight of 16 rows of 64 bytes, AMX's or in software.
 //
-// There are, of tiles by number and strides in bytes:
+// For either there are, of tiles by number and strides in bytes:
 //   configure_tiles(), release_tiles()    set the calling thread's tiles up, and give them back
 //   zero_tile<T>(), load_tile<T>(from, stride), store_tile<T>(to, stride)
 //   stream_tile<T>(from, stride)          loads past L1, which keeps what it has: for what will not
@@ -13,7 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#ifdef OCELLI_EMULATED_TILES
+#include "kernels/cpu/isa/tiles_emulated.h"
+#else
 #include "kernels/cpu/isa/tiles_amx.h"
+#endif
 
 namespace ocelli::kernels::cpu {
 namespace {

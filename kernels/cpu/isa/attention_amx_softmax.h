@@ -28,7 +28,7 @@ struct Mantissas {
   constexpr Mantissas() : of() {
     double power = 1;
     for (uint8_t& mantissa : of) {
-      mantissa = static_cast<uint8_t>((power - 1) * kParts + 0.5);
+      mantissa = static_cast<uint8_t>(static_cast<int>((power - 1) * kParts * 2 + 1) / 2);
       power *= 1.0054299011128028214;  // 2^(1/128)
     }
   }

@@ -8,6 +8,7 @@
 // kernels/op_checks.h, which aborts, never with an exception.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -254,5 +255,14 @@ class Ops {
   // layer_norm, or rms_norm where the norm has no bias.
   void normalise(const Tensor& x, const Norm& norm, const Tensor& out);
 };
+
+// What rows that wait for a product with each layer's `weights` had best be of: kBF16 where
+// Ops::input_dtype says so of all of them, else kF32.
+template <typename Layer>
+DType input_dtype(const Ops& ops, const std::vector<Layer>& layers, Linear Layer::*weights) {
+  const bool in_bf16 = std::ranges::all_of(
+      layers, [&](const Layer& layer) { return ops.input_dtype(layer.*weights) == DType::kBF16; });
+  return in_bf16 ? DType::kBF16 : DType::kF32;
+}
 
 }  // namespace ocelli::kernels

@@ -1,6 +1,5 @@
 #include "llm/phi2.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -110,10 +109,8 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
          ops.load_linear(layer.fc2)});
   }
   last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
-  const bool in_bf16 = std::ranges::all_of(
-      layers_, [&](const Layer& layer) { return ops.input_dtype(layer.fc2) == DType::kBF16; });
   hidden_ = ops.tensor(limits.max_rows, config.intermediate_size,
-                       in_bf16 ? DType::kBF16 : DType::kF32, Placement::kActivation);
+                       kernels::input_dtype(ops, layers_, &Layer::fc2), Placement::kActivation);
 }
 
 void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {

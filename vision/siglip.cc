@@ -1,6 +1,5 @@
 #include "vision/siglip.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -143,10 +142,8 @@ Siglip::Siglip(kernels::Ops& ops, const SiglipConfig& config, const SiglipWeight
                        ops.load_linear(layer.fc1),
                        ops.load_linear(layer.fc2)});
   }
-  const bool in_bf16 = std::ranges::all_of(
-      layers_, [&](const Layer& layer) { return ops.input_dtype(layer.fc2) == DType::kBF16; });
-  hidden_ = ops.tensor(rows, config.intermediate_size, in_bf16 ? DType::kBF16 : DType::kF32,
-                       Placement::kActivation);
+  hidden_ = ops.tensor(rows, config.intermediate_size,
+                       kernels::input_dtype(ops, layers_, &Layer::fc2), Placement::kActivation);
   for (int i = 0; i < max_images; ++i) {
     segments_.push_back({i, i * config.patches(), config.patches(), 0});
   }

@@ -110,8 +110,7 @@ void check_embed(const Tensor& table, std::span<const int32_t> rows, const Tenso
 void check_linear(const Tensor& x, const LinearWeights& weights, const Tensor& out,
                   Epilogue epilogue) {
   if (x.dtype != DType::kBF16) check_activation(x);
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-  if (reads || out.dtype != DType::kBF16) check_activation(out);
+  if (reads_output(epilogue) || out.dtype != DType::kBF16) check_activation(out);
   OCELLI_CHECK(x.cols == weights.inputs && out.cols == weights.outputs && x.rows == out.rows,
                "[{}, {}] by [{}, {}] into [{}, {}]", x.rows, x.cols, weights.outputs,
                weights.inputs, out.rows, out.cols);

@@ -43,6 +43,11 @@ enum class Epilogue {
   kGeluErf,     // out = gelu(y), the exact form: 0.5y(1 + erf(y/√2))
   kSilu,        // out = y / (1 + e^−y)
 };
+// Whether what `out` holds before counts. Inlined wherever it is called, for kernels/cpu/isa's sake
+// (kernels.h there).
+[[gnu::always_inline]] constexpr bool reads_output(Epilogue epilogue) {
+  return epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+}
 
 // A weight matrix and its bias, placed and laid out as the backend that loaded it likes.
 class LinearWeights {

@@ -155,7 +155,7 @@ void embed(const View& table, std::span<const int32_t> rows, const View& out) {
 void linear(const View& x, const View& weight, const View& bias, Epilogue epilogue,
             const View& out) {
   // What the epilogue does not read may be uninitialised, on purpose.
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const bool reads = reads_output(epilogue);
   const F32Rows inputs(x);
   const F32Rows weights(weight);
   for (int r = 0; r < x.rows; ++r) {
@@ -171,7 +171,7 @@ void linear(const View& x, const View& weight, const View& bias, Epilogue epilog
 
 void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilogue epilogue,
             const View& out) {
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const bool reads = reads_output(epilogue);
   const F32Rows inputs(x);
   const auto* values = reinterpret_cast<const int8_t*>(weight.values.data);
   const int groups = weight.scales.cols;
@@ -196,7 +196,7 @@ void linear(const View& x, const QuantisedViews& weight, const View& bias, Epilo
 void linear_bf16(const View& x, const View& weight, const View& bias, Epilogue epilogue,
                  const View& out) {
   constexpr int kBlock = 32;
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+  const bool reads = reads_output(epilogue);
   const F32Rows weights(weight);
   std::vector<float> input(x.cols);
   for (int r = 0; r < x.rows; ++r) {

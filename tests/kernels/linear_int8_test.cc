@@ -56,9 +56,8 @@ Matrix run(Ops& ops, const Case& c) {
   const Linear linear = ops.load_linear(source);
   EXPECT_EQ(linear->inputs, c.x.cols);
   EXPECT_EQ(linear->outputs, c.outputs());
-  const bool reads = c.epilogue == Epilogue::kAccumulate || c.epilogue == Epilogue::kMultiply;
   const Guarded x(ops, c.x);
-  const Guarded out(ops, reads ? c.out : Matrix(c.x.rows, c.outputs(), kNan));
+  const Guarded out(ops, reads_output(c.epilogue) ? c.out : Matrix(c.x.rows, c.outputs(), kNan));
   ops.linear(x.view, linear, out.view, c.epilogue);
   x.check();
   out.check();

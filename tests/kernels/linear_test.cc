@@ -11,10 +11,6 @@ const std::vector<Epilogue> kEpilogues = {Epilogue::kStore,    Epilogue::kAccumu
                                           Epilogue::kMultiply, Epilogue::kGeluTanh,
                                           Epilogue::kGeluErf,  Epilogue::kSilu};
 
-bool reads_output(Epilogue epilogue) {
-  return epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-}
-
 // One linear operation: matrices stacked by rows, each with a bias or all without.
 struct LinearCase {
   std::vector<Matrix> weights;

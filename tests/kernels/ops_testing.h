@@ -350,8 +350,7 @@ inline Matrix run_linear(Ops& ops, const LinearSource& source, const Matrix& x, 
   const Linear linear = ops.load_linear(source);
   EXPECT_EQ(linear->inputs, x.cols);
   const Guarded in(ops, x);
-  const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
-  const Guarded out(ops, Matrix(x.rows, linear->outputs, reads ? 0.5F : kNan));
+  const Guarded out(ops, Matrix(x.rows, linear->outputs, reads_output(epilogue) ? 0.5F : kNan));
   ops.linear(in.view, linear, out.view, epilogue);
   in.check();
   out.check();

@@ -104,7 +104,7 @@ struct Activations {
                      const Rows& row) {
     if (row.dtype == DType::kBF16) return finish_to_bf16(epilogue, sums, bias, n, row);
     float* out = row.f32(0);
-    const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+    const bool reads = reads_output(epilogue);
     for (int i = 0; i < n; i += kLanes) {
       const int count = n - i < kLanes ? n - i : kLanes;
       V y = Vec::load_partial(sums + i, count);

@@ -54,7 +54,7 @@ float activate(Epilogue epilogue, float y, float out) {
 struct Finish {
   static void finish(Epilogue epilogue, const float* sums, const float* bias, int n,
                      const Rows& row) {
-    const bool reads = epilogue == Epilogue::kAccumulate || epilogue == Epilogue::kMultiply;
+    const bool reads = reads_output(epilogue);
     for (int i = 0; i < n; ++i) {
       const float y = bias ? sums[i] + bias[i] : sums[i];
       if (row.dtype == DType::kBF16) {

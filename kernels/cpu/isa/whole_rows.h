@@ -77,7 +77,7 @@ class Outputs {
   // Panel N of a row of outputs from y, the scaled sums.
   template <Epilogue kEpilogue, int N>
   [[gnu::always_inline]] inline void put(__m512 y, OutputRow& row) const {
-    constexpr bool kReads = kEpilogue == Epilogue::kAccumulate || kEpilogue == Epilogue::kMultiply;
+    constexpr bool kReads = reads_output(kEpilogue);
     float* out = reinterpret_cast<float*>(row.at) + N * kPanel;
     y = _mm512_setzero_ps() + y + biases_[N];
     const __m512 old = kReads ? _mm512_maskz_loadu_ps(masks_[N], out) : _mm512_setzero_ps();

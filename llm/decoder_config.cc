@@ -14,6 +14,9 @@ void DecoderConfig::read_shape(const host::JsonObject& json) {
   vocab_size = json.integer("vocab_size", vocab_size, 1, 1 << 24);
   max_position_embeddings =
       json.integer("max_position_embeddings", max_position_embeddings, 1, kLargest);
+  if (json.contains("rope_scaling")) {
+    host::fail("{}: rope_scaling is not supported", json.where());
+  }
   rope_theta = static_cast<float>(json.number("rope_theta", rope_theta, 1e-3, 1e12));
   if (hidden_size % num_attention_heads != 0) {
     host::fail("{}: hidden_size {} is not a multiple of num_attention_heads {}", json.where(),

@@ -19,8 +19,8 @@ struct DecoderConfig {
   int kv_width() const { return num_key_value_heads * head_dim(); }
 
   // Takes all of these from `json`; what it does not say stays as it is, and there are as many
-  // heads of keys as of queries. Throws host::Error for values out of range, or heads that do not
-  // divide the width or one another.
+  // heads of keys as of queries. Throws host::Error for values out of range, heads that do not
+  // divide the width or one another, or scaled rotations.
   void read_shape(const host::JsonObject& json);
 };
 

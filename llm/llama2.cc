@@ -1,17 +1,13 @@
 #include "llm/llama2.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "host/error.h"
-#include "llm/rope.h"
 
 namespace ocelli::llm {
 
-using kernels::DType;
 using kernels::Epilogue;
 using kernels::HostTensor;
-using kernels::Placement;
 using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
@@ -27,9 +23,6 @@ void require_supported(const host::JsonObject& json) {
   }
   for (const char* bias : {"attention_bias", "mlp_bias"}) {
     if (json.boolean(bias, false)) host::fail("{}: {} is not supported", json.where(), bias);
-  }
-  if (json.contains("rope_scaling")) {
-    host::fail("{}: rope_scaling is not supported", json.where());
   }
 }
 
@@ -133,33 +126,24 @@ Llama2Weights Llama2Weights::read(TensorReader& reader, const Llama2Config& conf
 
 Llama2::Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weights& weights,
                const DecoderLimits& limits)
-    : LayeredDecoder(ops, config, limits),
+    : LayeredDecoder(ops, config, config.head_dim(), weights.layers.back().qkv, limits),
       ops_(ops),
-      config_(config),
+      rms_norm_eps_(config.rms_norm_eps),
       permuted_(weights.permuted),
       embed_tokens_(ops.load(weights.embed_tokens)),
       norm_(load_norm(weights.norm)),
       lm_head_(ops.load_linear(weights.lm_head)),
-      rope_(make_rope_table(ops, limits.capacity, config.head_dim(), config.rope_theta)),
-      cache_(ops, kv_cache_shape(config, limits)) {
-  const auto activation = [&](int rows, int cols) {
-    return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
-  };
-  qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
-  context_ = activation(limits.max_rows, config.hidden_size);
-  hidden_ = activation(limits.max_rows, config.intermediate_size);
+      hidden_(activation(config.intermediate_size)) {
   for (const Llama2Weights::Layer& layer : weights.layers) {
-    precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back({load_norm(layer.input_layernorm), ops.load_linear(layer.qkv),
                        ops.load_linear(layer.o_proj), load_norm(layer.post_attention_layernorm),
                        ops.load_linear(layer.gate_proj), ops.load_linear(layer.up_proj),
                        ops.load_linear(layer.down_proj)});
   }
-  last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
 }
 
 kernels::Norm Llama2::load_norm(const HostTensor& weight) const {
-  return {ops_.load(weight), {}, config_.rms_norm_eps};
+  return {ops_.load(weight), {}, rms_norm_eps_};
 }
 
 void Llama2::embed(std::span<const int32_t> ids, const Tensor& out) {
@@ -168,37 +152,15 @@ void Llama2::embed(std::span<const int32_t> ids, const Tensor& out) {
 
 void Llama2::run_layer(int index, const Tensor& x, const Tensor& h,
                        std::span<const Segment> segments) {
-  const Tensor qkv = qkv_.row_range(0, x.rows);
-  const Tensor q = qkv.column_range(0, config_.hidden_size);
-  const Tensor context = context_.row_range(0, x.rows);
-  const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
-  const kernels::AttentionShape shape = {
-      .heads = config_.num_attention_heads,
-      .kv_heads = config_.num_key_value_heads,
-      .head_dim = config_.head_dim(),
-      .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
-      .causal = true,
-      .capacity = limits().capacity,
-      .precision = precision_};
-
   const Layer& layer = layers_[index];
-  const Projection to_qkv = {layer.qkv, nullptr, qkv};
+  const Tensor mlp_hidden = hidden_.row_range(0, x.rows);
+  const Projection to_qkv = {layer.qkv, nullptr, qkv(x.rows)};
   ops_.project(x, &layer.input_layernorm, {&to_qkv, 1}, h);
-  cache_.append_rotated(index, qkv, rope_, segments);
-  ops_.attention(q, cache_.keys(index), cache_.values(index), shape, segments, context);
+  const Tensor context = attend(index, x.rows, segments);
   ops_.linear(context, layer.o_proj, x, Epilogue::kAccumulate);  // x += attention
   const Projection to_hidden = {layer.gate_proj, layer.up_proj, mlp_hidden, Epilogue::kSilu};
   ops_.project(x, &layer.post_attention_layernorm, {&to_hidden, 1}, h);
   ops_.linear(mlp_hidden, layer.down_proj, x, Epilogue::kAccumulate);  // x += mlp
-}
-
-void Llama2::append_last(const Tensor& x, const Tensor& h, std::span<const Segment> segments) {
-  const int last = config_.num_hidden_layers - 1;
-  const Tensor kv =
-      qkv_.row_range(0, x.rows).column_range(config_.hidden_size, 2 * config_.kv_width());
-  const Projection to_kv = {last_kv_, nullptr, kv};
-  ops_.project(x, &layers_[last].input_layernorm, {&to_kv, 1}, h);
-  cache_.append_rotated(last, kv, rope_, segments);
 }
 
 void Llama2::logits(const Tensor& rows, const Tensor& out) {

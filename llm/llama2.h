@@ -12,7 +12,6 @@
 #include "kernels/checkpoint.h"
 #include "kernels/llama2c.h"
 #include "llm/decoder_config.h"
-#include "llm/kv_cache.h"
 #include "llm/layered_decoder.h"
 
 namespace ocelli::llm {
@@ -63,9 +62,6 @@ class Llama2 : public LayeredDecoder {
   Llama2(kernels::Ops& ops, const Llama2Config& config, const Llama2Weights& weights,
          const DecoderLimits& limits);
 
-  int hidden_size() const override { return config_.hidden_size; }
-  int vocab_size() const override { return config_.vocab_size; }
-
   void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
   void logits(const kernels::Tensor& rows, const kernels::Tensor& out) override;
 
@@ -83,24 +79,16 @@ class Llama2 : public LayeredDecoder {
   kernels::Norm load_norm(const kernels::HostTensor& weight) const;
   void run_layer(int index, const kernels::Tensor& x, const kernels::Tensor& h,
                  std::span<const kernels::Segment> segments) override;
-  void append_last(const kernels::Tensor& x, const kernels::Tensor& h,
-                   std::span<const kernels::Segment> segments) override;
+  const kernels::Norm& last_norm() const override { return layers_.back().input_layernorm; }
 
   kernels::Ops& ops_;
-  Llama2Config config_;
+  float rms_norm_eps_;
   std::vector<std::shared_ptr<const std::byte[]>> permuted_;  // of the weights: read in place
   kernels::Tensor embed_tokens_;                              // [vocab, hidden]
   std::vector<Layer> layers_;
-  kernels::Linear last_kv_;                                    // of the last layer's qkv
-  kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm norm_;
   kernels::Linear lm_head_;
-  kernels::Tensor rope_;  // [capacity, head_dim]: cosines, then sines
-  KvCache cache_;
-  // Activations for max_rows rows.
-  kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
-  kernels::Tensor context_;  // [rows, hidden]
-  kernels::Tensor hidden_;   // [rows, intermediate]
+  kernels::Tensor hidden_;  // [max_rows, intermediate]
 };
 
 }  // namespace ocelli::llm

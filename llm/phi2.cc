@@ -1,16 +1,12 @@
 #include "llm/phi2.h"
 
 #include <array>
-#include <cmath>
 
 #include "host/error.h"
-#include "llm/rope.h"
 
 namespace ocelli::llm {
 
-using kernels::DType;
 using kernels::Epilogue;
-using kernels::Placement;
 using kernels::Projection;
 using kernels::Segment;
 using kernels::Tensor;
@@ -27,9 +23,6 @@ void require_supported(const host::JsonObject& json) {
   }
   if (json.boolean("qk_layernorm", false)) {
     host::fail("{}: qk_layernorm is not supported", json.where());
-  }
-  if (json.contains("rope_scaling")) {
-    host::fail("{}: rope_scaling is not supported", json.where());
   }
   if (json.boolean("tie_word_embeddings", false)) {
     host::fail("{}: tie_word_embeddings is not supported for Phi", json.where());
@@ -83,24 +76,13 @@ Phi2Weights Phi2Weights::read(TensorReader& reader, const std::string& prefix,
 
 Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weights,
            const DecoderLimits& limits)
-    : LayeredDecoder(ops, config, limits),
+    : LayeredDecoder(ops, config, config.rotary_dims, weights.layers.back().qkv, limits),
       ops_(ops),
-      config_(config),
       embed_tokens_(ops.load(weights.embed_tokens)),
       final_norm_{ops.load(weights.final_norm_weight), ops.load(weights.final_norm_bias),
                   config.layer_norm_eps},
-      lm_head_(ops.load_linear(weights.lm_head)),
-      cache_(ops, kv_cache_shape(config, limits)) {
-  const auto activation = [&](int rows, int cols) {
-    return ops.tensor(rows, cols, DType::kF32, Placement::kActivation);
-  };
-  qkv_ = activation(limits.max_rows, config.hidden_size + 2 * config.kv_width());
-  context_ = activation(limits.max_rows, config.hidden_size);
-  if (config.rotary_dims > 0) {
-    rope_ = make_rope_table(ops, limits.capacity, config.rotary_dims, config.rope_theta);
-  }
+      lm_head_(ops.load_linear(weights.lm_head)) {
   for (const Phi2Weights::Layer& layer : weights.layers) {
-    precision_ = kernels::attention_precision(layer.qkv);
     layers_.push_back(
         {{ops.load(layer.norm_weight), ops.load(layer.norm_bias), config.layer_norm_eps},
          ops.load_linear(layer.qkv),
@@ -108,9 +90,7 @@ Phi2::Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weigh
          ops.load_linear(layer.fc1),
          ops.load_linear(layer.fc2)});
   }
-  last_kv_ = ops.load_linear(weights.layers.back().qkv.from(1));
-  hidden_ = ops.tensor(limits.max_rows, config.intermediate_size,
-                       kernels::input_dtype(ops, layers_, &Layer::fc2), Placement::kActivation);
+  hidden_ = activation(config.intermediate_size, kernels::input_dtype(ops, layers_, &Layer::fc2));
 }
 
 void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {
@@ -119,36 +99,14 @@ void Phi2::embed(std::span<const int32_t> ids, const Tensor& out) {
 
 void Phi2::run_layer(int index, const Tensor& x, const Tensor& h,
                      std::span<const Segment> segments) {
-  const Tensor qkv = qkv_.row_range(0, x.rows);
-  const Tensor q = qkv.column_range(0, config_.hidden_size);
-  const Tensor context = context_.row_range(0, x.rows);
-  const Tensor mlp = hidden_.row_range(0, x.rows);
-  const kernels::AttentionShape shape = {
-      .heads = config_.num_attention_heads,
-      .kv_heads = config_.num_key_value_heads,
-      .head_dim = config_.head_dim(),
-      .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim())),
-      .causal = true,
-      .capacity = limits().capacity,
-      .precision = precision_};
-
   const Layer& layer = layers_[index];
+  const Tensor mlp = hidden_.row_range(0, x.rows);
   const std::array<Projection, 2> projections = {
-      {{layer.qkv, nullptr, qkv}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
+      {{layer.qkv, nullptr, qkv(x.rows)}, {layer.fc1, nullptr, mlp, Epilogue::kGeluTanh}}};
   ops_.project(x, &layer.norm, projections, h);
-  cache_.append_rotated(index, qkv, rope_, segments);
-  ops_.attention(q, cache_.keys(index), cache_.values(index), shape, segments, context);
+  const Tensor context = attend(index, x.rows, segments);
   const std::array<Term, 2> terms = {{{context, layer.dense}, {mlp, layer.fc2}}};
   ops_.linear_sum(terms, x);  // x += attention + mlp
-}
-
-void Phi2::append_last(const Tensor& x, const Tensor& h, std::span<const Segment> segments) {
-  const int last = config_.num_hidden_layers - 1;
-  const Tensor kv =
-      qkv_.row_range(0, x.rows).column_range(config_.hidden_size, 2 * config_.kv_width());
-  const Projection to_kv = {last_kv_, nullptr, kv};
-  ops_.project(x, &layers_[last].norm, {&to_kv, 1}, h);
-  cache_.append_rotated(last, kv, rope_, segments);
 }
 
 void Phi2::logits(const Tensor& rows, const Tensor& out) {

@@ -8,7 +8,6 @@
 
 #include "kernels/checkpoint.h"
 #include "llm/decoder_config.h"
-#include "llm/kv_cache.h"
 #include "llm/layered_decoder.h"
 
 namespace ocelli::llm {
@@ -51,10 +50,6 @@ class Phi2 : public LayeredDecoder {
   Phi2(kernels::Ops& ops, const Phi2Config& config, const Phi2Weights& weights,
        const DecoderLimits& limits);
 
-  int hidden_size() const override { return config_.hidden_size; }
-  int vocab_size() const override { return config_.vocab_size; }
-  const KvCache& cache() const { return cache_; }
-
   void embed(std::span<const int32_t> ids, const kernels::Tensor& out) override;
   void logits(const kernels::Tensor& rows, const kernels::Tensor& out) override;
 
@@ -69,23 +64,14 @@ class Phi2 : public LayeredDecoder {
 
   void run_layer(int index, const kernels::Tensor& x, const kernels::Tensor& h,
                  std::span<const kernels::Segment> segments) override;
-  void append_last(const kernels::Tensor& x, const kernels::Tensor& h,
-                   std::span<const kernels::Segment> segments) override;
+  const kernels::Norm& last_norm() const override { return layers_.back().norm; }
 
   kernels::Ops& ops_;
-  Phi2Config config_;
   kernels::Tensor embed_tokens_;  // [vocab, hidden]
   std::vector<Layer> layers_;
-  kernels::Linear last_kv_;                                    // of the last layer's qkv
-  kernels::Precision precision_ = kernels::Precision::kExact;  // of attention
   kernels::Norm final_norm_;
   kernels::Linear lm_head_;
-  kernels::Tensor rope_;  // [capacity, rotary_dims]: cosines, then sines
-  KvCache cache_;
-  // Activations for max_rows rows.
-  kernels::Tensor qkv_;      // [rows, hidden + 2 · kv_width]
-  kernels::Tensor context_;  // [rows, hidden]
-  kernels::Tensor hidden_;   // [rows, intermediate]
+  kernels::Tensor hidden_;  // [max_rows, intermediate]
 };
 
 }  // namespace ocelli::llm

@@ -1,7 +1,6 @@
 #include "app/bench_model.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "app/pipeline.h"
@@ -108,8 +107,6 @@ void BenchModel::prefill() {
 void BenchModel::first_token() {
   features_ = siglip_->encode(patches_);
   const Tensor rows = connector_->forward(image_rows(features_));
-  std::vector<int32_t> all(rows.rows);
-  std::iota(all.begin(), all.end(), 0);
   int row = 0;
   const auto add_text = [&](std::span<const int32_t> tokens) {
     const int count = static_cast<int>(tokens.size());
@@ -118,7 +115,7 @@ void BenchModel::first_token() {
   };
   const QuestionText text = question_text();
   add_text(text.before);
-  ops_.embed(rows, all, x_.row_range(row, rows.rows));
+  kept_rows_.copy(rows, x_.row_range(row, rows.rows));
   row += rows.rows;
   add_text(text.behind);
   forward_prompt();

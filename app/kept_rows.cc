@@ -8,11 +8,15 @@ namespace ocelli::app {
 using kernels::Tensor;
 
 Tensor KeptRows::keep(const Tensor& rows) {
-  const Tensor kept = room_for(rows);
+  Tensor kept = room_for(rows);
+  copy(rows, kept);
+  return kept;
+}
+
+void KeptRows::copy(const Tensor& rows, const Tensor& out) {
   all_.resize(rows.rows);
   std::iota(all_.begin(), all_.end(), 0);
-  ops_.embed(rows, all_, kept);
-  return kept;
+  ops_.embed(rows, all_, out);
 }
 
 Tensor KeptRows::room_for(const Tensor& rows) {

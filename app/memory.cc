@@ -1,6 +1,7 @@
 #include "app/memory.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "host/error.h"
 #include "host/thread_pool.h"
@@ -29,9 +30,12 @@ bool is_table(const HostTensor& tensor) {
          tensor.name.ends_with("position_embedding.weight");
 }
 
-// Whether a matrix is one of the decoder's layers'.
-bool is_layers(const HostTensor& tensor) {
-  return tensor.name.find("model.layers.") != std::string::npos;
+// Layers as their tensors' names say it.
+constexpr std::string_view kDecoderLayers = "model.layers.";
+constexpr std::string_view kTowerLayers = "encoder.layers.";
+
+bool is_of(std::string_view part, const HostTensor& tensor) {
+  return tensor.name.find(part) != std::string::npos;
 }
 
 // What the parts of a model come to on a backend.
@@ -43,6 +47,9 @@ class WeightCount {
     const auto* llama = std::get_if<llm::Llama2Config>(&model.config.text);
     permutes_ = llama != nullptr && llama->pairs == llm::RotaryPairs::kInterleaved;
     tied_ = llama != nullptr && llama->tie_word_embeddings;
+    const int layers =
+        std::visit([](const auto& text) { return text.num_hidden_layers; }, model.config.text);
+    last_layer_ = fmt::format("{}{}.", kDecoderLayers, layers - 1);
     for (const auto& [name, tensor] : model.checkpoint.tensors()) add(tensor);
     // The reference computes beside it.
     if (options.check) weights_ += values_ * kFloat;
@@ -59,11 +66,26 @@ class WeightCount {
     if (permutes_ && rotated) weights_ += stored(tensor);
     if (backend_ == "cpu") {
       add_on_cpu(tensor);
-    } else if (backend_ == "reference" && !tensor.quantised()) {
-      weights_ += tensor.elements() * kFloat;
     } else {
-      weights_ += stored(tensor);
+      weights_ += copied(tensor);
     }
+    // A decoder loads the k and v of its last layer once more (llm/layered_decoder.h).
+    const bool key_or_value = tensor.name.find(".k_proj.") != std::string::npos ||
+                              tensor.name.find(".v_proj.") != std::string::npos;
+    if (key_or_value && is_of(last_layer_, tensor)) {
+      values_ += tensor.elements();
+      weights_ += copied(tensor);
+    }
+  }
+
+  // What loading a matrix or a bias copies; what is packed now is read where it was packed.
+  int64_t copied(const HostTensor& tensor) const {
+    const bool matrix = tensor.shape.size() > 1;
+    if (backend_ == "cpu" && matrix) {
+      return tensor.quantised() && tensor.layout == kernels::Layout::kRows ? stored(tensor) : 0;
+    }
+    const bool widened = backend_ != "u280-emulated" && !tensor.quantised();
+    return widened ? tensor.elements() * kFloat : stored(tensor);
   }
 
   void add_on_cpu(const HostTensor& tensor) {
@@ -88,7 +110,7 @@ class WeightCount {
   // Of a matrix that is packed when the model is loaded.
   int64_t packed_bytes(const HostTensor& matrix) const {
     if (pack_->bf16 || matrix.elements() == 0) return matrix.elements() * 2;
-    const bool int4 = pack_->factor_group > 0 && is_layers(matrix);
+    const bool int4 = pack_->factor_group > 0 && is_of(kDecoderLayers, matrix);
     const kernels::PanelFormat format = {pack_->group, int4 ? pack_->factor_group : 0};
     const kernels::PanelShape shape = kernels::PackedStack::shape_of(matrix, format);
     return shape.value_bytes() + shape.scales() * kFloat;
@@ -102,18 +124,45 @@ class WeightCount {
   const std::optional<PackSettings> pack_;  // where weights are packed now
   bool permutes_ = false;
   bool tied_ = false;
+  std::string last_layer_;  // what the names of its tensors hold
   int64_t mapped_ = 0;
   int64_t weights_ = 0;
   int64_t values_ = 0;
 };
 
-int64_t decoder_activations(const ModelConfig& config, const llm::DecoderLimits& limits) {
+// Bytes of a value of activations.
+struct RowBytes {
+  int64_t hidden = kFloat;  // between an MLP's two products
+  int64_t rounded = 1;      // in the copy that products with rounded weights read
+};
+
+// In the layers of a part of the model, as Ops::input_dtype has it on every instruction set but
+// llama2.c's.
+RowBytes row_bytes(const OpenedModel& model, const PipelineOptions& options,
+                   std::string_view part) {
+  bool floats = false;
+  bool bf16 = options.pack && options.pack->bf16;
+  for (const auto& [name, tensor] : model.checkpoint.tensors()) {
+    if (tensor.shape.size() < 2 || !is_of(part, tensor)) continue;
+    floats |= !options.pack && !tensor.quantised() && !tensor.in_pairs();
+    bf16 |= tensor.in_pairs();
+  }
+  const bool waits = options.backend.name == "cpu" && !floats;
+  return {.hidden = waits ? 2 : kFloat, .rounded = bf16 ? 2 : 1};
+}
+
+int64_t decoder_activations(const OpenedModel& model, const PipelineOptions& options,
+                            const llm::DecoderLimits& limits) {
+  RowBytes bytes = row_bytes(model, options, kDecoderLayers);
+  if (!std::holds_alternative<llm::Phi2Config>(model.config.text)) bytes.hidden = kFloat;
   const auto count = [&](const auto& text) -> int64_t {
     const int64_t rows = limits.max_rows;
     const int64_t hidden = text.hidden_size;
-    // x and normed rows, q k v, context, the MLP's; and the int8 of the widest of them.
-    int64_t floats = rows * (4 * hidden + 2 * text.kv_width() + text.intermediate_size) +
-                     rows * std::max<int64_t>(hidden, text.intermediate_size) / kFloat;
+    const int64_t intermediate = text.intermediate_size;
+    // x and normed rows, q k v, context; the MLP's, and the widest of them rounded.
+    int64_t floats = rows * (4 * hidden + 2 * text.kv_width());
+    const int64_t others =
+        rows * (intermediate * bytes.hidden + std::max(hidden, intermediate) * bytes.rounded);
     // Logits, twice: the sampler has its own.
     floats += 2 * limits.logit_rows() * int64_t{text.vocab_size};
     // What scores a text has x and logits of its own.
@@ -121,20 +170,22 @@ int64_t decoder_activations(const ModelConfig& config, const llm::DecoderLimits&
       floats += rows * hidden + 2 * limits.logit_rows() * int64_t{text.vocab_size};
     }
     floats += limits.capacity * int64_t{text.head_dim()};  // angles
-    return floats;
+    return floats * kFloat + others;
   };
-  return std::visit(count, config.text) * kFloat;
+  return std::visit(count, model.config.text);
 }
 
-int64_t vision_activations(const ModelConfig& config, int sequences) {
+int64_t vision_activations(const OpenedModel& model, const PipelineOptions& options) {
+  const ModelConfig& config = model.config;
   if (!config.vision) return 0;
+  const RowBytes bytes = row_bytes(model, options, kTowerLayers);
   const vision::SiglipConfig& siglip = config.vision->siglip;
   const int64_t text = config.vision->connector.text_size;
-  const int64_t per_patch = 2 * siglip.patch_values() + 6 * int64_t{siglip.hidden_size} +
-                            siglip.intermediate_size + siglip.intermediate_size / kFloat;
+  const int64_t per_patch = (2 * siglip.patch_values() + 6 * int64_t{siglip.hidden_size}) * kFloat +
+                            siglip.intermediate_size * (bytes.hidden + bytes.rounded);
   // The connector's two buffers, and the rows that wait for their prompt.
-  const int64_t rows = (2 + int64_t{sequences}) * config.vision->image_rows();
-  return (siglip.patches() * per_patch + rows * text) * kFloat;
+  const int64_t rows = (2 + int64_t{options.sequences}) * config.vision->image_rows();
+  return siglip.patches() * per_patch + rows * text * kFloat;
 }
 
 }  // namespace
@@ -151,7 +202,7 @@ MemoryForecast forecast_memory(const OpenedModel& model, const PipelineOptions& 
   forecast.cache = std::visit(
       [&](const auto& text) { return llm::kv_cache_shape(text, limits).bytes(); }, config.text);
   forecast.activations =
-      decoder_activations(config, limits) + vision_activations(config, options.sequences);
+      decoder_activations(model, options, limits) + vision_activations(model, options);
   forecast.program = kProgram + threads * kThread;
   forecast.sequences = options.sequences;
   if (options.check) {

@@ -48,6 +48,39 @@ TEST_F(Memory, OfWeightsIsWhereTheyAreKept) {
   EXPECT_GT(forecast(options).weights, bytes * 3 / 2);
 }
 
+TEST_F(Memory, OfHiddenRowsIsHalfWhereTheyWaitInBf16) {
+  const auto& phi = std::get<llm::Phi2Config>(model_.config.text);
+  const vision::SiglipConfig& siglip = model_.config.vision->siglip;
+  PipelineOptions options = options_for(1);
+  const int64_t rows = decoder_limits(model_.config, options).max_rows;
+  const int64_t values =
+      rows * phi.intermediate_size + int64_t{siglip.patches()} * siglip.intermediate_size;
+  const int64_t floats = forecast(options).activations;
+  options.pack.emplace();
+  EXPECT_EQ(forecast(options).activations, floats - 2 * values);
+  options.pack->bf16 = true;  // as bf16 the rounded rows take a byte more than as int8
+  EXPECT_EQ(forecast(options).activations, floats - values);
+  options.pack.reset();
+  options.backend.name = "reference";
+  EXPECT_EQ(forecast(options).activations, floats);
+}
+
+// Of backends that copy weights; the demo's vectors and matrices are fp16.
+TEST_F(Memory, OfTheLastLayersKeysAndValuesIsCountedTwice) {
+  const auto& phi = std::get<llm::Phi2Config>(model_.config.text);
+  int64_t values = 2 * int64_t{phi.kv_width()} * (phi.hidden_size + 1);
+  for (const auto& [name, tensor] : model_.checkpoint.tensors()) values += tensor.elements();
+  PipelineOptions options = options_for(1);
+  options.backend.name = "reference";
+  EXPECT_EQ(forecast(options).weights, 4 * values);
+  options.backend.name = "u280-emulated";
+  EXPECT_EQ(forecast(options).weights, 2 * values);
+  options.backend.name = "cpu";
+  const int64_t alone = forecast(options).weights;
+  options.check = true;
+  EXPECT_EQ(forecast(options).weights, alone + 4 * values);
+}
+
 TEST_F(Memory, OfCachesGrowsWithSequencesContextAndPrecision) {
   PipelineOptions options = options_for(1);
   const int64_t one = forecast(options).cache;

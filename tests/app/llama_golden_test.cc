@@ -1,66 +1,20 @@
 // Llama models of Hugging Face compute here what they compute in transformers
 // (tests/reference/make_story_goldens.py).
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "app/model.h"
-#include "kernels/backend.h"
-#include "kernels/cpu/kernel_table.h"
 #include "llm/engine.h"
-#include "llm/tokenizer.h"
+#include "tests/app/golden_model.h"
 
 namespace ocelli::app {
 namespace {
 
 using kernels::DType;
-using kernels::HostTensor;
 using kernels::Placement;
 using kernels::Tensor;
 
-// Of a stage's largest value.
-constexpr float kTolerance = 2e-5F;
-
-struct Case {
-  std::string model;
-  kernels::BackendOptions backend;
-};
-
-std::vector<Case> every_case() {
-  std::vector<Case> cases;
-  for (const char* model : {"hf_grouped", "hf_tied"}) {
-    for (const std::string& name : kernels::backend_names()) {
-      if (name != "cpu") cases.push_back({model, {name, 0, ""}});
-    }
-    for (const kernels::cpu::KernelTable* table : kernels::cpu::supported_tables()) {
-      cases.push_back({model, {"cpu", 2, table->isa}});
-    }
-  }
-  return cases;
-}
-
-class LlamaGolden : public testing::TestWithParam<Case> {
+class LlamaGolden : public GoldenModel {
  protected:
-  LlamaGolden()
-      : directory_(std::filesystem::path(OCELLI_SOURCE_DIR) / "tests/golden/stories" /
-                   GetParam().model),
-        golden_(kernels::Checkpoint::open(directory_ / "golden.safetensors")),
-        model_(open_model(directory_)),
-        ops_(kernels::make_backend(GetParam().backend)) {
-    kernels::TensorReader reader(model_.checkpoint);
-    weights_ = read_weights(reader, model_.config);
-    reader.finish();
-  }
-
-  const HostTensor& golden(const std::string& name) const { return golden_.tensors().at(name); }
-  std::vector<int32_t> integers(const std::string& name) const {
-    const HostTensor& tensor = golden(name);
-    std::vector<int32_t> values(tensor.elements());
-    std::memcpy(values.data(), tensor.data, tensor.bytes());
-    return values;
-  }
+  LlamaGolden() : GoldenModel("stories") {}
 
   // The decoder with its first `layers` layers alone.
   std::unique_ptr<llm::Decoder> decoder(int layers, const llm::DecoderLimits& limits) const {
@@ -70,27 +24,6 @@ class LlamaGolden : public testing::TestWithParam<Case> {
     std::get<llm::Llama2Weights>(weights.text).layers.resize(layers);
     return make_decoder(*ops_, config, weights, limits);
   }
-
-  void expect_golden(const Tensor& found, const std::string& name) const {
-    SCOPED_TRACE(name);
-    const HostTensor& expected = golden(name);
-    std::vector<float> values(expected.elements());
-    ASSERT_EQ(static_cast<size_t>(found.rows) * found.cols, values.size());
-    ops_->read(found, values);
-    std::vector<float> wanted(values.size());
-    kernels::convert_to_f32(expected.dtype, expected.data, expected.elements(), wanted.data());
-    float largest = 0;
-    for (const float value : wanted) largest = std::max(largest, std::fabs(value));
-    for (size_t i = 0; i < values.size(); ++i) {
-      ASSERT_NEAR(values[i], wanted[i], kTolerance * largest) << "element " << i;
-    }
-  }
-
-  std::filesystem::path directory_;
-  kernels::Checkpoint golden_;
-  OpenedModel model_;
-  std::unique_ptr<kernels::Ops> ops_;
-  ModelWeights weights_;
 };
 
 TEST_P(LlamaGolden, EveryBlockAndTheLogitsAgree) {
@@ -139,12 +72,9 @@ TEST_P(LlamaGolden, GreedyTokensAgreeHoweverThePromptIsCut) {
   }
 }
 
-std::string case_name(const testing::TestParamInfo<Case>& test) {
-  std::string name = test.param.model + "_" + test.param.backend.name + test.param.backend.isa;
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-}
-INSTANTIATE_TEST_SUITE_P(Models, LlamaGolden, testing::ValuesIn(every_case()), case_name);
+INSTANTIATE_TEST_SUITE_P(Models, LlamaGolden,
+                         testing::ValuesIn(golden_cases({"hf_grouped", "hf_tied"})),
+                         golden_case_name);
 
 }  // namespace
 }  // namespace ocelli::app

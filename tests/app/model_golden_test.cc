@@ -1,17 +1,11 @@
 // Tiny random models, stage by stage, against what Hugging Face transformers computed (made by
 // tests/reference/make_model_goldens.py), on every backend and instruction set.
 #include <fmt/format.h>
-#include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <numeric>
 
-#include "app/model.h"
-#include "kernels/backend.h"
-#include "kernels/cpu/kernel_table.h"
 #include "llm/engine.h"
+#include "tests/app/golden_model.h"
 #include "vision/image.h"
 #include "vision/patches.h"
 #include "vision/resize.h"
@@ -19,73 +13,19 @@
 namespace ocelli::app {
 namespace {
 
-using kernels::Checkpoint;
 using kernels::DType;
 using kernels::HostTensor;
 using kernels::Placement;
 using kernels::Tensor;
 
-// Of a stage's largest magnitude. fp32 against fp64 differs by 1.5e-6 at most; the least mistake in
-// the mathematics that we know of (one GELU for the other) by 1e-4.
-constexpr float kTolerance = 2e-5F;
-
-struct Case {
-  std::string model;
-  kernels::BackendOptions backend;
-};
-
-// Each of the models on every backend and instruction set.
-std::vector<Case> cases_of(const std::vector<std::string>& models) {
-  std::vector<Case> cases;
-  for (const std::string& model : models) {
-    for (const std::string& name : kernels::backend_names()) {
-      if (name != "cpu") cases.push_back({model, {name, 0, ""}});
-    }
-    for (const kernels::cpu::KernelTable* table : kernels::cpu::supported_tables()) {
-      cases.push_back({model, {"cpu", 2, table->isa}});
-    }
-  }
-  return cases;
-}
-
-class ModelGolden : public testing::TestWithParam<Case> {
+class ModelGolden : public GoldenModel {
  protected:
-  ModelGolden()
-      : directory_(std::filesystem::path(OCELLI_SOURCE_DIR) / "tests/golden/models" /
-                   GetParam().model),
-        golden_(Checkpoint::open(directory_ / "golden.safetensors")),
-        model_(open_model(directory_)),
-        ops_(kernels::make_backend(GetParam().backend)) {
-    kernels::TensorReader reader(model_.checkpoint);
-    weights_ = read_weights(reader, model_.config);
-    reader.finish();
-  }
+  ModelGolden() : GoldenModel("models") {}
 
   const llm::Phi2Config& phi_config() const {
     return std::get<llm::Phi2Config>(model_.config.text);
   }
 
-  const HostTensor* find(const std::string& name) const {
-    const auto found = golden_.tensors().find(name);
-    return found == golden_.tensors().end() ? nullptr : &found->second;
-  }
-  const HostTensor& golden(const std::string& name) const {
-    const HostTensor* tensor = find(name);
-    EXPECT_NE(tensor, nullptr) << name;
-    return *tensor;
-  }
-  std::vector<int32_t> integers(const std::string& name) const {
-    const HostTensor& tensor = golden(name);
-    std::vector<int32_t> values(tensor.elements());
-    std::memcpy(values.data(), tensor.data, tensor.bytes());
-    return values;
-  }
-  std::vector<float> floats(const std::string& name) const {
-    const HostTensor& tensor = golden(name);
-    std::vector<float> values(tensor.elements());
-    kernels::convert_to_f32(tensor.dtype, tensor.data, tensor.elements(), values.data());
-    return values;
-  }
   // [rows, cols] of the golden `name` in the backend's memory.
   Tensor upload(const std::string& name) {
     const HostTensor& source = golden(name);
@@ -94,19 +34,6 @@ class ModelGolden : public testing::TestWithParam<Case> {
                      DType::kF32, Placement::kActivation);
     ops_->write(floats(name), tensor);
     return tensor;
-  }
-
-  void expect_golden(const Tensor& found, const std::string& name) {
-    SCOPED_TRACE(name);
-    const std::vector<float> expected = floats(name);
-    ASSERT_EQ(static_cast<size_t>(found.rows) * found.cols, expected.size());
-    std::vector<float> values(expected.size());
-    ops_->read(found, values);
-    float largest = 0;
-    for (const float value : expected) largest = std::max(largest, std::fabs(value));
-    for (size_t i = 0; i < values.size(); ++i) {
-      ASSERT_NEAR(values[i], expected[i], kTolerance * largest) << "element " << i;
-    }
   }
 
   vision::Image image(int index) const {
@@ -118,7 +45,7 @@ class ModelGolden : public testing::TestWithParam<Case> {
   }
   int images() const {
     int count = 0;
-    while (find("image." + std::to_string(count))) ++count;
+    while (golden_.tensors().contains("image." + std::to_string(count))) ++count;
     return count;
   }
   vision::Image preprocessed(int index) const {
@@ -140,12 +67,6 @@ class ModelGolden : public testing::TestWithParam<Case> {
     limits.max_rows = capacity;
     return {*ops_, config, weights, limits};
   }
-
-  std::filesystem::path directory_;
-  Checkpoint golden_;
-  OpenedModel model_;
-  ModelWeights weights_;
-  std::unique_ptr<kernels::Ops> ops_;
 };
 
 TEST_P(ModelGolden, PixelsAreTheReferences) {
@@ -273,19 +194,12 @@ TEST_P(ModelGolden, GreedyTokensAgree) {
   }
 }
 
-std::string case_name(const testing::TestParamInfo<Case>& tested) {
-  std::string name =
-      tested.param.model + "_" + tested.param.backend.name + tested.param.backend.isa;
-  std::ranges::replace(name, '-', '_');
-  return name;
-}
-
 INSTANTIATE_TEST_SUITE_P(All, ModelGolden,
-                         testing::ValuesIn(cases_of({"square_patch", "two_images", "older_names",
-                                                     "text_only", "defaults"})),
-                         case_name);
-INSTANTIATE_TEST_SUITE_P(All, SeveralPictures, testing::ValuesIn(cases_of({"two_images"})),
-                         case_name);
+                         testing::ValuesIn(golden_cases({"square_patch", "two_images",
+                                                         "older_names", "text_only", "defaults"})),
+                         golden_case_name);
+INSTANTIATE_TEST_SUITE_P(All, SeveralPictures, testing::ValuesIn(golden_cases({"two_images"})),
+                         golden_case_name);
 
 }  // namespace
 }  // namespace ocelli::app

@@ -52,7 +52,7 @@ std::string MeteredOps::weight_format() const {
 }
 
 Linear MeteredOps::load_linear(const LinearSource& source) {
-  Linear linear = inner_->load_linear(source);
+  Linear linear = inner().load_linear(source);
   Footprint footprint = {0, arithmetic_of(source.weights[0])};
   for (const auto* tensors : {&source.weights, &source.biases}) {
     for (const HostTensor& tensor : *tensors) footprint.bytes += stored_bytes(tensor);
@@ -63,7 +63,7 @@ Linear MeteredOps::load_linear(const LinearSource& source) {
 }
 
 Tensor MeteredOps::tensor(int rows, int cols, DType dtype, Placement placement) {
-  Tensor made = inner_->tensor(rows, cols, dtype, placement);
+  Tensor made = inner().tensor(rows, cols, dtype, placement);
   if (placement == Placement::kKeys || placement == Placement::kValues) {
     caches_.push_back(made);
     cache_storage_.insert(made.storage.get());
@@ -74,24 +74,24 @@ Tensor MeteredOps::tensor(int rows, int cols, DType dtype, Placement placement) 
 void MeteredOps::linear(const Tensor& x, const Linear& weights, const Tensor& out,
                         Epilogue epilogue) {
   if (counting_) count_product(x.rows, weights);
-  inner_->linear(x, weights, out, epilogue);
+  inner().linear(x, weights, out, epilogue);
 }
 
 void MeteredOps::layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) {
   if (counting_) count_norm(norm);
-  inner_->layer_norm(x, norm, out);
+  inner().layer_norm(x, norm, out);
 }
 
 void MeteredOps::rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) {
   if (counting_) count_norm(norm);
-  inner_->rms_norm(x, norm, out);
+  inner().rms_norm(x, norm, out);
 }
 
 void MeteredOps::attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                            const AttentionShape& shape, std::span<const Segment> segments,
                            const Tensor& out) {
   if (counting_) count_attention(keys, shape, segments);
-  inner_->attention(q, keys, values, shape, segments, out);
+  inner().attention(q, keys, values, shape, segments, out);
 }
 
 void MeteredOps::project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
@@ -103,14 +103,14 @@ void MeteredOps::project(const Tensor& x, const Norm* norm, std::span<const Proj
       if (p.gate) count_product(x.rows, p.gate);
     }
   }
-  inner_->project(x, norm, projections, normed);
+  inner().project(x, norm, projections, normed);
 }
 
 void MeteredOps::linear_sum(std::span<const Term> terms, const Tensor& out) {
   if (counting_) {
     for (const Term& term : terms) count_product(out.rows, term.weights);
   }
-  inner_->linear_sum(terms, out);
+  inner().linear_sum(terms, out);
 }
 
 void MeteredOps::count_product(int rows, const Linear& weights) {

@@ -11,7 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 
 namespace ocelli::app {
 
@@ -32,9 +32,9 @@ struct Work {
   Arithmetic arithmetic() const;
 };
 
-class MeteredOps : public kernels::Ops {
+class MeteredOps : public kernels::ForwardingOps {
  public:
-  explicit MeteredOps(std::unique_ptr<kernels::Ops> inner) : inner_(std::move(inner)) {}
+  using ForwardingOps::ForwardingOps;
 
   // Runs `step` and returns what it asked for.
   template <typename Step>
@@ -51,55 +51,22 @@ class MeteredOps : public kernels::Ops {
   // row), "q8_0" (more) or "int4".
   std::string weight_format() const;
 
-  const char* name() const override { return inner_->name(); }
   kernels::Linear load_linear(const kernels::LinearSource& source) override;
-  kernels::DType input_dtype(const kernels::Linear& weights) const override {
-    return inner_->input_dtype(weights);
-  }
-  kernels::Tensor load(const kernels::HostTensor& source) override { return inner_->load(source); }
   kernels::Tensor tensor(int rows, int cols, kernels::DType dtype,
                          kernels::Placement placement) override;
-  void write(std::span<const float> source, const kernels::Tensor& target) override {
-    inner_->write(source, target);
-  }
-  void read(const kernels::Tensor& source, std::span<float> target) override {
-    inner_->read(source, target);
-  }
-  void embed(const kernels::Tensor& table, std::span<const int32_t> rows,
-             const kernels::Tensor& out) override {
-    inner_->embed(table, rows, out);
-  }
   void linear(const kernels::Tensor& x, const kernels::Linear& weights, const kernels::Tensor& out,
               kernels::Epilogue epilogue) override;
   void layer_norm(const kernels::Tensor& x, const kernels::Norm& norm,
                   const kernels::Tensor& out) override;
   void rms_norm(const kernels::Tensor& x, const kernels::Norm& norm,
                 const kernels::Tensor& out) override;
-  void rope(const kernels::Tensor& x, int head_dim, const kernels::Tensor& table,
-            std::span<const kernels::Segment> segments) override {
-    inner_->rope(x, head_dim, table, segments);
-  }
-  void append(const kernels::Tensor& x, const kernels::Tensor& cache, int capacity,
-              std::span<const kernels::Segment> segments) override {
-    inner_->append(x, cache, capacity, segments);
-  }
   void attention(const kernels::Tensor& q, const kernels::Tensor& keys,
                  const kernels::Tensor& values, const kernels::AttentionShape& shape,
                  std::span<const kernels::Segment> segments, const kernels::Tensor& out) override;
-  void add(const kernels::Tensor& x, const kernels::Tensor& out) override { inner_->add(x, out); }
-  void argmax(const kernels::Tensor& x, std::span<float> scratch,
-              std::span<int32_t> columns) override {
-    inner_->argmax(x, scratch, columns);
-  }
   void project(const kernels::Tensor& x, const kernels::Norm* norm,
                std::span<const kernels::Projection> projections,
                const kernels::Tensor& normed) override;
   void linear_sum(std::span<const kernels::Term> terms, const kernels::Tensor& out) override;
-  void append_rotated(const kernels::Tensor& qkv, const kernels::Tensor& angles,
-                      const kernels::LayerCache& cache,
-                      std::span<const kernels::Segment> segments) override {
-    inner_->append_rotated(qkv, angles, cache, segments);
-  }
 
  private:
   struct Footprint {
@@ -112,7 +79,6 @@ class MeteredOps : public kernels::Ops {
   void count_attention(const kernels::Tensor& keys, const kernels::AttentionShape& shape,
                        std::span<const kernels::Segment> segments);
 
-  std::unique_ptr<kernels::Ops> inner_;
   std::unordered_map<const kernels::LinearWeights*, Footprint> footprints_;
   std::map<std::string, int64_t> format_bytes_;
   std::vector<kernels::Tensor> caches_;

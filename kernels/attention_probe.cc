@@ -67,7 +67,7 @@ struct Recording {
 
 class AttentionProbeImpl : public AttentionProbe {
  public:
-  explicit AttentionProbeImpl(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
+  using AttentionProbe::AttentionProbe;
 
   int begin(const AttentionWatch& watch) override {
     OCELLI_CHECK(watch.first_key >= 0 && watch.keys > 0 && watch.rows > 0 &&
@@ -94,61 +94,12 @@ class AttentionProbeImpl : public AttentionProbe {
     return record;
   }
 
-  const char* name() const override { return inner_->name(); }
-  Linear load_linear(const LinearSource& source) override { return inner_->load_linear(source); }
-  DType input_dtype(const Linear& weights) const override { return inner_->input_dtype(weights); }
-  Tensor load(const HostTensor& source) override { return inner_->load(source); }
-  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
-    return inner_->tensor(rows, cols, dtype, placement);
-  }
-  void write(std::span<const float> source, const Tensor& target) override {
-    inner_->write(source, target);
-  }
-  void read(const Tensor& source, std::span<float> target) override {
-    inner_->read(source, target);
-  }
-  void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
-    inner_->embed(table, rows, out);
-  }
-  void linear(const Tensor& x, const Linear& weights, const Tensor& out,
-              Epilogue epilogue) override {
-    inner_->linear(x, weights, out, epilogue);
-  }
-  void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    inner_->layer_norm(x, norm, out);
-  }
-  void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    inner_->rms_norm(x, norm, out);
-  }
-  void rope(const Tensor& x, int head_dim, const Tensor& table,
-            std::span<const Segment> segments) override {
-    inner_->rope(x, head_dim, table, segments);
-  }
-  void append(const Tensor& x, const Tensor& cache, int capacity,
-              std::span<const Segment> segments) override {
-    inner_->append(x, cache, capacity, segments);
-  }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
-    inner_->attention(q, keys, values, shape, segments, out);
+    inner().attention(q, keys, values, shape, segments, out);
     if (recordings_.empty() || !shape.causal || !shape.cached) return;
     for (const Segment& segment : segments) record(q, keys, shape, segment);
-  }
-  void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
-    inner_->argmax(x, scratch, columns);
-  }
-  void add(const Tensor& x, const Tensor& out) override { inner_->add(x, out); }
-  void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
-               const Tensor& normed) override {
-    inner_->project(x, norm, projections, normed);
-  }
-  void linear_sum(std::span<const Term> terms, const Tensor& out) override {
-    inner_->linear_sum(terms, out);
-  }
-  void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
-                      std::span<const Segment> segments) override {
-    inner_->append_rotated(qkv, angles, cache, segments);
   }
 
  private:
@@ -166,7 +117,7 @@ class AttentionProbeImpl : public AttentionProbe {
       if (!watched(segment.sequence, position)) continue;
       if (!std::exchange(read, true)) read_keys(keys, shape, segment);
       query_.resize(static_cast<size_t>(q.cols));
-      inner_->read(q.row_range(segment.first_row + i, 1), query_);
+      inner().read(q.row_range(segment.first_row + i, 1), query_);
       weigh(position + 1, shape);
       for (auto& [id, recording] : recordings_) {
         if (recording.watch.sequence == segment.sequence && recording.holds(position)) {
@@ -183,7 +134,7 @@ class AttentionProbeImpl : public AttentionProbe {
     for (int head = 0; head < shape.kv_heads; ++head) {
       // It fits an int, as it lies inside the cache.
       const auto first = static_cast<int>(head_place(shape, segment.sequence, head).row);
-      inner_->read(keys.row_range(first, keys_of_head_),
+      inner().read(keys.row_range(first, keys_of_head_),
                    std::span(keys_).subspan(static_cast<size_t>(head) * size, size));
     }
     if (keys.dtype == DType::kI8) dequantise(keys_, shape.head_dim);
@@ -210,7 +161,6 @@ class AttentionProbeImpl : public AttentionProbe {
     }
   }
 
-  std::unique_ptr<Ops> inner_;
   std::map<int, Recording> recordings_;
   int next_ = 0;
   // Scratch: of the row in hand [heads · head_dim], of its sequence [kv_heads][keys_of_head_,

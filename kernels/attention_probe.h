@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 
 namespace ocelli::kernels {
 
@@ -30,8 +30,10 @@ struct AttentionRecord {
 // Forwards every operation. While something is watched, causal attention also reads the queries of
 // the rows that are, and all keys that they see, and computes their softmax once more on the host,
 // on one thread: results are those of the backend beneath, to the bit.
-class AttentionProbe : public Ops {
+class AttentionProbe : public ForwardingOps {
  public:
+  using ForwardingOps::ForwardingOps;
+
   // Records from the next operation on; returns what end() knows the watch by.
   virtual int begin(const AttentionWatch& watch) = 0;
   // Forgets the watch and returns its record.

@@ -50,9 +50,7 @@ std::string json_of(const Event& event) {
 
 class ProfiledOpsImpl : public ProfiledOps {
  public:
-  explicit ProfiledOpsImpl(std::unique_ptr<Ops> inner) : inner_(std::move(inner)) {}
-
-  const char* name() const override { return inner_->name(); }
+  using ProfiledOps::ProfiledOps;
 
   void save(const std::string& path) const override {
     host::OutputFile file(path);
@@ -68,55 +66,51 @@ class ProfiledOpsImpl : public ProfiledOps {
   Linear load_linear(const LinearSource& source) override {
     const int outputs = check_linear_source(source);
     const int inputs = static_cast<int>(source.weights[0].shape[1]);
-    return timed({"load_linear", 0, inputs, outputs}, [&] { return inner_->load_linear(source); });
+    return timed({"load_linear", 0, inputs, outputs}, [&] { return inner().load_linear(source); });
   }
-  DType input_dtype(const Linear& weights) const override { return inner_->input_dtype(weights); }
   Tensor load(const HostTensor& source) override {
-    return timed({"load", 0, 0, 0}, [&] { return inner_->load(source); });
-  }
-  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
-    return inner_->tensor(rows, cols, dtype, placement);
+    return timed({"load", 0, 0, 0}, [&] { return inner().load(source); });
   }
   void write(std::span<const float> source, const Tensor& target) override {
-    timed({"write", target.rows, 0, target.cols}, [&] { inner_->write(source, target); });
+    timed({"write", target.rows, 0, target.cols}, [&] { inner().write(source, target); });
   }
   void read(const Tensor& source, std::span<float> target) override {
-    timed({"read", source.rows, source.cols, 0}, [&] { inner_->read(source, target); });
+    timed({"read", source.rows, source.cols, 0}, [&] { inner().read(source, target); });
   }
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
-    timed({"embed", out.rows, 0, out.cols}, [&] { inner_->embed(table, rows, out); });
+    timed({"embed", out.rows, 0, out.cols}, [&] { inner().embed(table, rows, out); });
   }
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
     timed({"linear", x.rows, x.cols, out.cols, products(x.rows, *weights)},
-          [&] { inner_->linear(x, weights, out, epilogue); });
+          [&] { inner().linear(x, weights, out, epilogue); });
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    timed({"layer_norm", x.rows, x.cols, out.cols}, [&] { inner_->layer_norm(x, norm, out); });
+    timed({"layer_norm", x.rows, x.cols, out.cols}, [&] { inner().layer_norm(x, norm, out); });
   }
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    timed({"rms_norm", x.rows, x.cols, out.cols}, [&] { inner_->rms_norm(x, norm, out); });
+    timed({"rms_norm", x.rows, x.cols, out.cols}, [&] { inner().rms_norm(x, norm, out); });
   }
   void rope(const Tensor& x, int head_dim, const Tensor& table,
             std::span<const Segment> segments) override {
-    timed({"rope", x.rows, x.cols, x.cols}, [&] { inner_->rope(x, head_dim, table, segments); });
+    timed({"rope", x.rows, x.cols, x.cols}, [&] { inner().rope(x, head_dim, table, segments); });
   }
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
     timed({"append", x.rows, x.cols, x.cols},
-          [&] { inner_->append(x, cache, capacity, segments); });
+          [&] { inner().append(x, cache, capacity, segments); });
   }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
     timed({"attention", q.rows, q.cols, out.cols, products(shape, segments)},
-          [&] { inner_->attention(q, keys, values, shape, segments, out); });
+          [&] { inner().attention(q, keys, values, shape, segments, out); });
   }
   void add(const Tensor& x, const Tensor& out) override {
-    timed({"add", out.rows, x.cols, out.cols}, [&] { inner_->add(x, out); });
+    timed({"add", out.rows, x.cols, out.cols}, [&] { inner().add(x, out); });
   }
   void argmax(const Tensor& x, std::span<float> scratch, std::span<int32_t> columns) override {
-    timed({"argmax", x.rows, x.cols, 1}, [&] { inner_->argmax(x, scratch, columns); });
+    timed({"argmax", x.rows, x.cols, 1}, [&] { inner().argmax(x, scratch, columns); });
   }
   void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
                const Tensor& normed) override {
@@ -127,7 +121,7 @@ class ProfiledOpsImpl : public ProfiledOps {
       macs += products(x.rows, *p.weights) + (p.gate ? products(x.rows, *p.gate) : 0);
     }
     timed({"project", x.rows, x.cols, outputs, macs},
-          [&] { inner_->project(x, norm, projections, normed); });
+          [&] { inner().project(x, norm, projections, normed); });
   }
   void linear_sum(std::span<const Term> terms, const Tensor& out) override {
     int inputs = 0;
@@ -137,12 +131,12 @@ class ProfiledOpsImpl : public ProfiledOps {
       macs += products(out.rows, *term.weights);
     }
     timed({"linear_sum", out.rows, inputs, out.cols, macs},
-          [&] { inner_->linear_sum(terms, out); });
+          [&] { inner().linear_sum(terms, out); });
   }
   void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
                       std::span<const Segment> segments) override {
     timed({"append_rotated", qkv.rows, qkv.cols, qkv.cols},
-          [&] { inner_->append_rotated(qkv, angles, cache, segments); });
+          [&] { inner().append_rotated(qkv, angles, cache, segments); });
   }
 
  private:
@@ -166,7 +160,6 @@ class ProfiledOpsImpl : public ProfiledOps {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count();
   }
 
-  std::unique_ptr<Ops> inner_;
   Clock::time_point start_ = Clock::now();
   std::vector<Event> events_;
 };

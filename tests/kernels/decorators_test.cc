@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/checked_ops.h"
+#include "kernels/forwarding_ops.h"
 #include "kernels/profiled_ops.h"
 #include "tests/host/expect_error.h"
 #include "tests/host/temporary_directory.h"
@@ -19,7 +20,7 @@ namespace {
 constexpr float kTolerance = 1e-5F;
 
 // The reference backend with one element of one operation's output made wrong.
-class WrongOps : public Ops {
+class WrongOps : public ForwardingOps {
  public:
   // What to do to the result of the `operation`: element (row, col) becomes change(old value).
   struct Fault {
@@ -29,70 +30,59 @@ class WrongOps : public Ops {
     std::function<float(float)> change;
     bool of_cache = false;  // of append_rotated: a value in the cache, not a query
   };
-  explicit WrongOps(Fault fault) : fault_(std::move(fault)) {}
+  explicit WrongOps(Fault fault)
+      : ForwardingOps(make_backend({"reference", 1, ""})), fault_(std::move(fault)) {}
 
   const char* name() const override { return "wrong"; }
-  Linear load_linear(const LinearSource& source) override { return inner_->load_linear(source); }
-  DType input_dtype(const Linear& weights) const override { return inner_->input_dtype(weights); }
-  Tensor load(const HostTensor& source) override { return inner_->load(source); }
-  Tensor tensor(int rows, int cols, DType dtype, Placement placement) override {
-    return inner_->tensor(rows, cols, dtype, placement);
-  }
-  void write(std::span<const float> source, const Tensor& target) override {
-    inner_->write(source, target);
-  }
-  void read(const Tensor& source, std::span<float> target) override {
-    inner_->read(source, target);
-  }
   void embed(const Tensor& table, std::span<const int32_t> rows, const Tensor& out) override {
-    inner_->embed(table, rows, out);
+    inner().embed(table, rows, out);
     spoil("embed", out);
   }
   void linear(const Tensor& x, const Linear& weights, const Tensor& out,
               Epilogue epilogue) override {
-    inner_->linear(x, weights, out, epilogue);
+    inner().linear(x, weights, out, epilogue);
     spoil("linear", out);
   }
   void layer_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    inner_->layer_norm(x, norm, out);
+    inner().layer_norm(x, norm, out);
     spoil("layer_norm", out);
   }
   void rms_norm(const Tensor& x, const Norm& norm, const Tensor& out) override {
-    inner_->rms_norm(x, norm, out);
+    inner().rms_norm(x, norm, out);
     spoil("rms_norm", out);
   }
   void rope(const Tensor& x, int head_dim, const Tensor& table,
             std::span<const Segment> segments) override {
-    inner_->rope(x, head_dim, table, segments);
+    inner().rope(x, head_dim, table, segments);
     spoil("rope", x);
   }
   void append(const Tensor& x, const Tensor& cache, int capacity,
               std::span<const Segment> segments) override {
-    inner_->append(x, cache, capacity, segments);
+    inner().append(x, cache, capacity, segments);
     spoil("append", cache);
   }
   void attention(const Tensor& q, const Tensor& keys, const Tensor& values,
                  const AttentionShape& shape, std::span<const Segment> segments,
                  const Tensor& out) override {
-    inner_->attention(q, keys, values, shape, segments, out);
+    inner().attention(q, keys, values, shape, segments, out);
     spoil("attention", out);
   }
   void add(const Tensor& x, const Tensor& out) override {
-    inner_->add(x, out);
+    inner().add(x, out);
     spoil("add", out);
   }
   void project(const Tensor& x, const Norm* norm, std::span<const Projection> projections,
                const Tensor& normed) override {
-    inner_->project(x, norm, projections, normed);
+    inner().project(x, norm, projections, normed);
     spoil("project", projections.back().out);
   }
   void linear_sum(std::span<const Term> terms, const Tensor& out) override {
-    inner_->linear_sum(terms, out);
+    inner().linear_sum(terms, out);
     spoil("linear_sum", out);
   }
   void append_rotated(const Tensor& qkv, const Tensor& angles, const LayerCache& cache,
                       std::span<const Segment> segments) override {
-    inner_->append_rotated(qkv, angles, cache, segments);
+    inner().append_rotated(qkv, angles, cache, segments);
     spoil("append_rotated", fault_.of_cache ? cache.values : qkv);
   }
 
@@ -101,12 +91,11 @@ class WrongOps : public Ops {
     if (operation != fault_.operation) return;
     const Tensor element = out.row_range(fault_.row, 1).column_range(fault_.col, 1);
     float value = 0;
-    inner_->read(element, {&value, 1});
+    inner().read(element, {&value, 1});
     value = fault_.change(value);
-    inner_->write({&value, 1}, element);
+    inner().write({&value, 1}, element);
   }
 
-  std::unique_ptr<Ops> inner_ = make_backend({"reference", 1, ""});
   Fault fault_;
 };
 

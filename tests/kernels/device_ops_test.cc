@@ -83,6 +83,18 @@ std::set<int> banks_of(const Record& record) {
   return banks;
 }
 
+// x's product with a matrix that nothing holds afterwards.
+Matrix product(Ops& ops, const LinearSource& source, const Matrix& x) {
+  const Linear linear = ops.load_linear(source);
+  const Tensor input = ops.tensor(x.rows, x.cols, DType::kF32, Placement::kActivation);
+  const Tensor out = ops.tensor(x.rows, linear->outputs, DType::kF32, Placement::kActivation);
+  ops.write(x.values, input);
+  ops.linear(input, linear, out, Epilogue::kStore);
+  Matrix result(x.rows, linear->outputs);
+  ops.read(out, result.values);
+  return result;
+}
+
 TEST(DeviceOps, SplitsAMatrixThatNoBankHolds) {
   Random random(61);
   Record record;
@@ -93,17 +105,7 @@ TEST(DeviceOps, SplitsAMatrixThatNoBankHolds) {
   const auto bias = store_vector(random.matrix(1, 50), DType::kF16);
   const LinearSource source = {{weight->tensor()}, {bias->tensor()}};
   const Matrix x = random.matrix(1, 7);
-  const auto run = [&](Ops& on) {
-    const Linear linear = on.load_linear(source);
-    const Tensor input = on.tensor(1, 7, DType::kF32, Placement::kActivation);
-    const Tensor out = on.tensor(1, 50, DType::kF32, Placement::kActivation);
-    on.write(x.values, input);
-    on.linear(input, linear, out, Epilogue::kStore);
-    Matrix result(1, 50);
-    on.read(out, result.values);
-    return result;
-  };
-  expect_same_bits(run(*ops), run(*reference));
+  expect_same_bits(product(*ops, source, x), product(*reference, source, x));
   EXPECT_GE(record.launches["linear"], 4);
   EXPECT_TRUE(record.bank_of.empty()) << "released with their tensors";
 }
@@ -116,17 +118,8 @@ TEST(DeviceOps, SplitsAQuantisedMatrixWithItsScales) {
   const std::unique_ptr<Ops> reference = make_backend({"reference", 1, ""});
   const StoredInt8 weight(random_int8(random, 50, 16, 4));
   const Matrix x = random.matrix(1, 16);
-  const auto run = [&](Ops& on) {
-    const Linear linear = on.load_linear({{weight.tensor()}, {}});
-    const Tensor input = on.tensor(1, 16, DType::kF32, Placement::kActivation);
-    const Tensor out = on.tensor(1, 50, DType::kF32, Placement::kActivation);
-    on.write(x.values, input);
-    on.linear(input, linear, out, Epilogue::kStore);
-    Matrix result(1, 50);
-    on.read(out, result.values);
-    return result;
-  };
-  expect_same_bits(run(*ops), run(*reference));
+  const LinearSource source = {{weight.tensor()}, {}};
+  expect_same_bits(product(*ops, source, x), product(*reference, source, x));
   EXPECT_GE(record.launches["linear_int8"], 4);
   EXPECT_TRUE(record.bank_of.empty()) << "released with their tensors";
 }

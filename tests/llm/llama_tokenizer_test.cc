@@ -1,46 +1,20 @@
 // Llama's vocabularies in their three forms against sentencepiece and Hugging Face, on goldens of
 // tests/reference/make_llama_tokenizer_goldens.py.
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "host/error.h"
-#include "host/json.h"
-#include "llm/tokenizer.h"
 #include "tests/host/temporary_directory.h"
-#include "tests/llm/random_text.h"
+#include "tests/llm/golden_vocabulary.h"
 
 namespace ocelli::llm {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 using Ids = std::vector<int32_t>;
 
-const fs::path kSource = OCELLI_SOURCE_DIR;
-const fs::path kGolden = kSource / "tests/golden/tokenizer";
-constexpr uint64_t kSeed = 20'240'501;
 constexpr std::string_view kMark = "\xE2\x96\x81";  // U+2581
-
-struct Vocabulary {
-  std::string name;  // of its goldens
-  fs::path path;
-
-  bool is_bin() const { return path.extension() == ".bin"; }
-  bool is_json() const { return path.extension() == ".json"; }
-};
-
-void PrintTo(const Vocabulary& vocabulary, std::ostream* out) {
-  *out << vocabulary.path;
-}
 
 // What comes back of a text: all forms but tokenizer.bin take the mark for a space.
 std::string as_decoded(std::string text, const Vocabulary& vocabulary) {
@@ -52,16 +26,7 @@ std::string as_decoded(std::string text, const Vocabulary& vocabulary) {
   return text;
 }
 
-class LlamaTokenizer : public testing::TestWithParam<Vocabulary> {
- protected:
-  void SetUp() override {
-    const auto& [name, path] = GetParam();
-    if (name == "llama2" && !fs::exists(path)) GTEST_SKIP() << path << " is not ours to ship";
-    tokenizer_ = load_tokenizer(path);
-  }
-
-  std::unique_ptr<Tokenizer> tokenizer_;
-};
+using LlamaTokenizer = GoldenVocabulary;
 
 TEST_P(LlamaTokenizer, CasesGiveTheIdsOfTheReference) {
   const auto cases = host::read_json(kGolden / (GetParam().name + ".cases.json"));
@@ -86,19 +51,11 @@ TEST_P(LlamaTokenizer, CasesGiveTheIdsOfTheReference) {
   }
 }
 
-std::vector<uint32_t> read_words(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-  std::vector<uint32_t> words(bytes.size() / 4);
-  std::memcpy(words.data(), bytes.data(), words.size() * 4);
-  return words;
-}
-
 TEST_P(LlamaTokenizer, FiveThousandRandomStringsGiveTheIdsOfSentencepiece) {
-  const auto words = read_words(kGolden / (GetParam().name + ".hashes"));
+  const auto words = read_hashes(GetParam().name);
   ASSERT_EQ(words.size(), 5'002u);
   ASSERT_EQ(words[0], 5'000u);
-  RandomText random(kSeed, host::read_json(kGolden / "fragments.json").get<Fragments>());
+  RandomText random = golden_texts();
   uint32_t all_texts = kFnvStart;
   size_t compared = 0;
   size_t wrong = 0;
@@ -109,8 +66,7 @@ TEST_P(LlamaTokenizer, FiveThousandRandomStringsGiveTheIdsOfSentencepiece) {
     EXPECT_EQ(tokenizer_->decode(ids), as_decoded(text, GetParam())) << "string " << i;
     if (GetParam().is_bin() && text.find(kMark) != text.npos) continue;
     ++compared;
-    const auto* const bytes = reinterpret_cast<const char*>(ids.data());
-    if (fnv1a({bytes, ids.size() * 4}) == words[2 + i]) continue;
+    if (hash_of(ids) == words[2 + i]) continue;
     if (++wrong <= 5)
       ADD_FAILURE() << "other ids for string " << i << ": " << testing::PrintToString(text);
   }

@@ -1,31 +1,17 @@
 // Token ids against Hugging Face's, on goldens of tests/reference/make_tokenizer_goldens.py.
-#include <gtest/gtest.h>
-
 #include <algorithm>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "host/json.h"
 #include "llm/pre_tokenizer.h"
-#include "llm/tokenizer.h"
-#include "tests/llm/random_text.h"
+#include "tests/llm/golden_vocabulary.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
 namespace ocelli::llm {
 namespace {
-
-namespace fs = std::filesystem;
-
-const fs::path kSource = OCELLI_SOURCE_DIR;
-const fs::path kGolden = kSource / "tests/golden/tokenizer";
-constexpr uint64_t kSeed = 20'240'501;
 
 // Whether PCRE2 knows just the Unicode that the goldens were made with; a newer one may call code
 // points letters that had no meaning then.
@@ -35,33 +21,7 @@ bool same_unicode() {
   return std::string(version) == "14.0.0";
 }
 
-struct Vocabulary {
-  std::string name;  // of its goldens
-  fs::path path;
-};
-
-void PrintTo(const Vocabulary& vocabulary, std::ostream* out) {
-  *out << vocabulary.path;
-}
-
-class TokenizerGolden : public testing::TestWithParam<Vocabulary> {
- protected:
-  void SetUp() override {
-    const auto& [name, path] = GetParam();
-    if (name == "phi2" && !fs::exists(path)) GTEST_SKIP() << path << " is not ours to ship";
-    tokenizer_ = load_tokenizer(path);
-  }
-
-  std::unique_ptr<Tokenizer> tokenizer_;
-};
-
-std::vector<uint32_t> read_words(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-  std::vector<uint32_t> words(bytes.size() / 4);
-  std::memcpy(words.data(), bytes.data(), words.size() * 4);
-  return words;
-}
+using TokenizerGolden = GoldenVocabulary;
 
 TEST_P(TokenizerGolden, CasesGiveTheIdsOfHuggingFace) {
   const auto cases = host::read_json(kGolden / (GetParam().name + ".cases.json"));
@@ -75,13 +35,13 @@ TEST_P(TokenizerGolden, CasesGiveTheIdsOfHuggingFace) {
 }
 
 TEST_P(TokenizerGolden, TwentyThousandRandomStringsGiveTheIdsOfHuggingFace) {
-  const auto words = read_words(kGolden / (GetParam().name + ".hashes"));
+  const auto words = read_hashes(GetParam().name);
   ASSERT_GT(words.size(), 2u);
   const size_t count = words[0];
   ASSERT_EQ(count, 20'000u);
   ASSERT_EQ(words.size(), 2 + count + (count + 31) / 32);
   const bool all = same_unicode();
-  RandomText random(kSeed, host::read_json(kGolden / "fragments.json").get<Fragments>());
+  RandomText random = golden_texts();
   uint32_t all_texts = kFnvStart;
   size_t compared = 0;
   size_t wrong = 0;
@@ -93,8 +53,7 @@ TEST_P(TokenizerGolden, TwentyThousandRandomStringsGiveTheIdsOfHuggingFace) {
     EXPECT_EQ(tokenizer_->decode(ids), text) << "string " << i;
     if (newer && !all) continue;
     ++compared;
-    const auto* const bytes = reinterpret_cast<const char*>(ids.data());
-    if (fnv1a({bytes, ids.size() * 4}) == words[2 + i]) continue;
+    if (hash_of(ids) == words[2 + i]) continue;
     if (++wrong <= 5)
       ADD_FAILURE() << "other ids for string " << i << ": " << testing::PrintToString(text);
   }
@@ -109,9 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Vocabulary{"tiny", kGolden / "tiny.tokenizer.json"},
                     Vocabulary{"demo", kSource / "assets/demo"},
                     Vocabulary{"phi2", kSource / "../shared/data/phi2-tokenizer.json"}),
-    [](const auto& test) {
-      return test.param.name + (test.param.path.extension() == ".json" ? "Json" : "");
-    });
+    [](const auto& test) { return test.param.name + (test.param.is_json() ? "Json" : ""); });
 
 // A letter joins "a", a number "1", what is neither nor a space "#".
 TEST(PreTokenizerGolden, EveryCodePointHasTheClassThatHuggingFaceGivesIt) {

@@ -12,11 +12,12 @@ namespace {
 // Isa has Vec and, beside its vectors of fp32, those of int32 (Int):
 //   Nibbles low(const uint8_t*), high(const uint8_t*)  of a line, the part that belongs to one Int
 //   Inputs broadcast(const int8_t*)                    4 inputs of a row
-//   Partial dot(Partial, Nibbles, Inputs)              sums of products of at most kChunk lines
-//   Int widen(Partial)
+//   Partial dot(Partial, Nibbles, Inputs)              sums of products
 //   Int factors(const uint8_t*)                        a signed byte for each output
 //   Int set1(int32_t), add(Int, Int), multiply(Int, Int), Vec::V to_float(Int)
-// and kPanels, the panels that are worth doing at once. Finish is Activations or a class like it.
+// and kPanels, the panels that are worth doing at once. A Partial is an Int, unless there is a
+// kChunk, the most lines whose products fit one, and Int widen(Partial). Finish is Activations or a
+// class like it.
 template <typename Isa, typename Finish>
 struct Int4Kernels {
   using Vec = typename Isa::Vec;
@@ -42,11 +43,10 @@ struct Int4Kernels {
     int64_t x_stride;
   };
 
-  // acc += the products of the lines [first, end) of a panel.
+  // sums += the products of the lines [first, end) of a panel.
   template <int R, int P>
   [[gnu::always_inline]] static inline void multiply(const Operands& o, int first, int end,
-                                                     Int (&acc)[R][P][kParts]) {
-    Partial sums[R][P][kParts] = {};
+                                                     Partial (&sums)[R][P][kParts]) {
     for (int line = first; line < end; ++line) {
       typename Isa::Inputs even[R];
       typename Isa::Inputs odd[R];
@@ -65,19 +65,32 @@ struct Int4Kernels {
           const auto low = Isa::low(bytes + part * kLanes * 4);
           const auto high = Isa::high(bytes + part * kLanes * 4);
 #pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            Partial& sum = sums[r][p][part];
-            sum = Isa::dot(Isa::dot(sum, low, even[r]), high, odd[r]);
-          }
+          for (int r = 0; r < R; ++r) sums[r][p][part] = Isa::dot(sums[r][p][part], low, even[r]);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) sums[r][p][part] = Isa::dot(sums[r][p][part], high, odd[r]);
         }
       }
     }
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) {
-        for (int part = 0; part < kParts; ++part) {
-          acc[r][p][part] = Isa::add(acc[r][p][part], Isa::widen(sums[r][p][part]));
+  }
+
+  // acc += the products of the lines [first, end) of a panel.
+  template <int R, int P>
+  [[gnu::always_inline]] static inline void add_lines(const Operands& o, int first, int end,
+                                                      Int (&acc)[R][P][kParts]) {
+    if constexpr (requires { Isa::kChunk; }) {
+      for (int line = first; line < end; line += Isa::kChunk) {
+        Partial sums[R][P][kParts] = {};
+        multiply<R, P>(o, line, end - line < Isa::kChunk ? end : line + Isa::kChunk, sums);
+        for (int r = 0; r < R; ++r) {
+          for (int p = 0; p < P; ++p) {
+            for (int part = 0; part < kParts; ++part) {
+              acc[r][p][part] = Isa::add(acc[r][p][part], Isa::widen(sums[r][p][part]));
+            }
+          }
         }
       }
+    } else {
+      multiply<R, P>(o, first, end, acc);
     }
   }
 
@@ -101,11 +114,8 @@ struct Int4Kernels {
           for (Int& part : panels) part = zero_points;
         }
       }
-      while (line < end) {
-        const int next = end - line < Isa::kChunk ? end : line + Isa::kChunk;
-        multiply<R, P>(operands, line, next, acc);
-        line = next;
-      }
+      add_lines<R, P>(operands, line, end, acc);
+      line = end;
       for (int p = 0; p < P; ++p) {
         for (int part = 0; part < kParts; ++part) {
           const Int factors =

@@ -19,7 +19,6 @@ struct Int4Portable {
   };
   static constexpr int kPanels = 1;
   static constexpr int kRows = 1;
-  static constexpr int kChunk = 1 << 20;  // no limit
 
   static Int load(const uint8_t* p) {
     Int words;
@@ -37,7 +36,6 @@ struct Int4Portable {
     return sums + (w & 255U) * x.k[0] + ((w >> 8) & 255U) * x.k[1] + ((w >> 16) & 255U) * x.k[2] +
            (w >> 24) * x.k[3];
   }
-  static Int widen(Partial sums) { return sums; }
   static Int factors(const uint8_t* p) {
     Int result;
     for (int i = 0; i < 4; ++i) {

@@ -35,6 +35,8 @@ struct Int8Kernels {
   static constexpr int kLanes = Vec::kLanes;
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
+  // So few rows wait for their weights, which the processor fetches best unasked.
+  enum class Rows { kFew, kMany };
 
   static void quantise_row(const InputRow& x, int group, const QuantisedRows& out) {
     if (x.dtype == DType::kBF16) {
@@ -72,10 +74,15 @@ struct Int8Kernels {
   struct Ahead {
     const uint8_t* next = nullptr;
     int rate = 0;
+
+    [[gnu::always_inline]] inline void fetch() {
+      for (int at = 0; at < rate; at += kLine) __builtin_prefetch(next + at, 0, 2);
+      next += rate;
+    }
   };
 
   // R rows and P panels: sums[r · P · kPanel + n], n counted from the first panel.
-  template <int R, int P>
+  template <Rows kRows, int R, int P>
   static void tile(const Int8Block& block, int first_row, int first_panel, Ahead& ahead,
                    float* sums) {
     const QuantisedRows x = block.x.from(first_row);
@@ -98,7 +105,7 @@ struct Int8Kernels {
       const Operands operands = {x.values + int64_t{g} * block.steps * kStep, x.stride,
                                  weights + int64_t{g} * block.steps * kLine, panel_bytes,
                                  block.steps};
-      multiply<R, P>(operands, ahead, acc);
+      multiply<kRows, R, P>(operands, ahead, acc);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 16
@@ -132,7 +139,7 @@ struct Int8Kernels {
   };
 
   // acc += the integer products of one group.
-  template <int R, int P>
+  template <Rows kRows, int R, int P>
   [[gnu::always_inline]] static inline void multiply(const Operands& o, Ahead& ahead,
                                                      Int (&acc)[R][P][kParts]) {
     constexpr int kThird = 3;  // rows that share an address register, and the stride another
@@ -142,12 +149,9 @@ struct Int8Kernels {
       at[r / kThird] = o.x + r * o.x_stride;
       asm("" : "+r"(at[r / kThird]));  // else the compiler takes a register for each row
     }
-    const uint8_t* next = ahead.next;
+    Ahead here = ahead;
     for (int s = 0; s < o.steps; ++s) {
-      if (R > kFewRows) {
-        __builtin_prefetch(next, 0, 2);
-        next += ahead.rate;
-      }
+      if (kRows == Rows::kMany) here.fetch();
       typename Isa::Weights w[P][kParts];
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
@@ -169,7 +173,7 @@ struct Int8Kernels {
         }
       }
     }
-    ahead.next = next;
+    ahead = here;
   }
 
   // Sizes of the blocks that rows are taken in, from the largest on.
@@ -177,15 +181,25 @@ struct Int8Kernels {
     return rows > 8 ? 8 : rows > 4 ? 4 : rows - 1;
   }
 
+  // How many blocks so many rows are taken in.
+  template <int R>
+  static int blocks_of(int rows) {
+    if constexpr (R == 1) {
+      return rows;
+    } else {
+      return rows / R + blocks_of<smaller(R)>(rows % R);
+    }
+  }
+
   // The rows from `row` on of P panels, in blocks of at most R.
-  template <int R, int P>
+  template <Rows kRows, int R, int P>
   static void rows_of_panels(const Int8Block& block, int panel, Ahead ahead, int row = 0) {
     alignas(64) float sums[R * P * kPanel];
     constexpr int kStride = P * kPanel;
     const int first = panel * kPanel;
     const int count = block.outputs - first < kStride ? block.outputs - first : kStride;
     for (; row + R <= block.rows; row += R) {
-      tile<R, P>(block, row, panel, ahead, sums);
+      tile<kRows, R, P>(block, row, panel, ahead, sums);
       for (int r = 0; r < R; ++r) {
         Finish::finish(block.epilogue, sums + r * kStride,
                        block.bias ? block.bias + first : nullptr, count,
@@ -193,7 +207,7 @@ struct Int8Kernels {
       }
     }
     if constexpr (R > 1) {
-      if (row < block.rows) rows_of_panels<smaller(R), P>(block, panel, ahead, row);
+      if (row < block.rows) rows_of_panels<kRows, smaller(R), P>(block, panel, ahead, row);
     }
   }
 
@@ -204,28 +218,28 @@ struct Int8Kernels {
     const int64_t panel_bytes = int64_t{block.x.groups} * block.steps * kLine;
     const bool last = panel + P >= panels;
     if (last && !block.next) return {block.values, 0};
-    const int blocks = (block.rows + R - 1) / R;
+    const int blocks = blocks_of<R>(block.rows);
     return {last ? block.next : block.values + (int64_t{panel} + P) * panel_bytes,
             (P * kLine + blocks - 1) / blocks};
   }
 
   // All rows, in blocks of at most R, of panels from `panel` on, as many at once as P says.
-  template <int R, int P>
+  template <Rows kRows, int R, int P>
   static void panels_from(const Int8Block& block, int panel) {
     const int panels = (block.outputs + kPanel - 1) / kPanel;
     for (; panel + P <= panels; panel += P) {
-      rows_of_panels<R, P>(block, panel, after<R, P>(block, panel));
+      rows_of_panels<kRows, R, P>(block, panel, after<R, P>(block, panel));
     }
     if constexpr (P > 1) {
-      if (panel < panels) panels_from<R, P / 2>(block, panel);
+      if (panel < panels) panels_from<kRows, R, P / 2>(block, panel);
     }
   }
 
   static void linear(const Int8Block& block) {
     if (block.rows > kFewRows) {
-      panels_from<Isa::kManyRows, Isa::kManyPanels>(block, 0);
+      panels_from<Rows::kMany, Isa::kManyRows, Isa::kManyPanels>(block, 0);
     } else {
-      panels_from<kFewRows, Isa::kPanels>(block, 0);
+      panels_from<Rows::kFew, kFewRows, Isa::kPanels>(block, 0);
     }
   }
 };

@@ -37,8 +37,9 @@ class WordProducts {
 
  private:
   static constexpr int kRows = 6;     // by a panel's two vectors they are 12 sums of 16 registers
-  static constexpr int kPanels = 2;   // for which rows are widened once
-  static constexpr int kSteps = 256;  // of a piece: its words of six rows and of a panel fit L1
+  static constexpr int kPanels = 4;   // for which rows are widened once
+  static constexpr int kSteps = 128;  // at most, of a piece: its words of six rows and of a panel
+                                      // fit an L1 of 32 KB
   static constexpr int kPassRows = 126;
   static constexpr int kStride = kPanels * kPanel;
   static constexpr int kLanes = VecAvx2::kLanes;
@@ -57,6 +58,7 @@ class WordProducts {
   void multiply_pass() {
     const QuantisedRows x = block_.x.from(pass_.row);
     std::memset(totals_, 0, sizeof totals_);
+    const int pieces = (block_.steps + kSteps - 1) / kSteps;
     for (int g = 0; g < x.groups; ++g) {
       for (int r = 0; r < pass_.rows; ++r) {
         const __m256i start = _mm256_set1_epi32(x.corrections[r * x.groups + g]);
@@ -64,8 +66,10 @@ class WordProducts {
           _mm256_store_si256((__m256i*)&sums_[r][n], start);
         }
       }
-      for (int s = 0; s < block_.steps; s += kSteps) {
-        multiply_piece(x, int64_t{g} * block_.steps + s, least(kSteps, block_.steps - s));
+      for (int i = 0; i < pieces; ++i) {
+        const int begin = block_.steps * i / pieces;
+        const int end = block_.steps * (i + 1) / pieces;
+        multiply_piece(x, int64_t{g} * block_.steps + begin, end - begin);
       }
       add_group(x, g);
     }

@@ -21,7 +21,7 @@ TEST(MachineLimits, EveryInstructionSetHasLimits) {
     EXPECT_EQ(meter.threads(), 2);
     EXPECT_GT(meter.limits().read_bytes, 0) << table->isa;
     EXPECT_GT(meter.limits().f32_ops, 0) << table->isa;
-    const std::set<std::string> vector_sets = {"avx2", "avx512", "amx", "amx-emulated"};
+    const std::set<std::string> vector_sets = {"avx2", "avxvnni", "avx512", "amx", "amx-emulated"};
     EXPECT_EQ(meter.limits().int8_ops.has_value(), vector_sets.contains(table->isa)) << table->isa;
   }
 }

@@ -7,6 +7,26 @@ namespace ocelli::kernels::cpu {
 namespace {
 
 #if defined(__x86_64__)
+// All servers since Cascade Lake and all clients since Ice Lake have VNNI with the rest; what has
+// AVX-512 without it is served by AVX2.
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+// AVX2 with VNNI for the products of int8 and int4.
+const KernelTable& avxvnni_table() {
+  static const KernelTable vnni = [] {
+    const bool vex = has_avxvnni();
+    KernelTable table = kAvx2Table;
+    table.isa = "avxvnni";
+    table.int8.linear = vex ? linear_int8_avxvnni : linear_int8_avxvnni_evex;
+    table.int8.int4.linear = vex ? linear_int4_avxvnni : linear_int4_avxvnni_evex;
+    return table;
+  }();
+  return vnni;
+}
+
 // What is multiplied in tiles; null: nothing of the kind.
 struct TileFunctions {
   void (*linear_int8)(const Int8Block& block);
@@ -59,11 +79,9 @@ const std::vector<const KernelTable*>& supported_tables() {
     // Every processor with AVX2 has F16C.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
       found.push_back(&kAvx2Table);
+      if (has_avxvnni() || has_avx512()) found.push_back(&avxvnni_table());
     }
-    // All servers since Cascade Lake and all clients since Ice Lake have VNNI with the rest; what
-    // has AVX-512 without it is served by AVX2.
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+    if (has_avx512()) {
       found.push_back(&kAvx512Table);
       add_tiles(found);
     }

@@ -69,14 +69,17 @@ struct Int8Kernels {
     }
   }
 
-  // Weights that are wanted later: a stretch of `rate` bytes for every step of a multiplication is
-  // brought into L2 meanwhile. Beyond the last nothing is wanted, and a byte or two do no harm.
+  // Panels that are wanted later: of each a stretch of `rate` bytes is brought into L2 at every step
+  // of a multiplication. Beyond the last nothing is wanted, and a byte or two do no harm.
   struct Ahead {
     const uint8_t* next = nullptr;
+    int64_t panel_bytes = 0;
     int rate = 0;
 
+    template <int P>
     [[gnu::always_inline]] inline void fetch() {
-      for (int at = 0; at < rate; at += kLine) __builtin_prefetch(next + at, 0, 2);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p) __builtin_prefetch(next + p * panel_bytes, 0, 2);
       next += rate;
     }
   };
@@ -151,7 +154,7 @@ struct Int8Kernels {
     }
     Ahead here = ahead;
     for (int s = 0; s < o.steps; ++s) {
-      if (kRows == Rows::kMany) here.fetch();
+      if (kRows == Rows::kMany) here.template fetch<P>();
       typename Isa::Weights w[P][kParts];
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
@@ -217,10 +220,10 @@ struct Int8Kernels {
     const int panels = (block.outputs + kPanel - 1) / kPanel;
     const int64_t panel_bytes = int64_t{block.x.groups} * block.steps * kLine;
     const bool last = panel + P >= panels;
-    if (last && !block.next) return {block.values, 0};
+    if (last && !block.next) return {block.values, 0, 0};
     const int blocks = blocks_of<R>(block.rows);
-    return {last ? block.next : block.values + (int64_t{panel} + P) * panel_bytes,
-            (P * kLine + blocks - 1) / blocks};
+    return {last ? block.next : block.values + (int64_t{panel} + P) * panel_bytes, panel_bytes,
+            (kLine + blocks - 1) / blocks};
   }
 
   // All rows, in blocks of at most R, of panels from `panel` on, as many at once as P says.

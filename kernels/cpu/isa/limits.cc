@@ -8,6 +8,10 @@ LimitLoops limit_loops(const std::string& isa) {
 #if defined(__x86_64__)
   // Vectors multiply bf16 widened to fp32: VDPBF16PS does half as many on Sapphire Rapids.
   if (isa == "avx2") return {avx2_f32_loop, avx2_int8_loop, avx2_f32_loop};
+  if (isa == "avxvnni") {
+    const PeakLoop int8 = has_avxvnni() ? avxvnni_int8_loop : avxvnni_evex_int8_loop;
+    return {avx2_f32_loop, int8, avx2_f32_loop};
+  }
   if (isa == "avx512" || isa == "amx-emulated") {
     return {avx512_f32_loop, avx512_int8_loop, avx512_f32_loop};
   }

@@ -30,6 +30,8 @@ uint64_t sum_bytes(const std::byte* data, int64_t bytes);
 int64_t portable_f32_loop(int64_t rounds);
 int64_t avx2_f32_loop(int64_t rounds);
 int64_t avx2_int8_loop(int64_t rounds);
+int64_t avxvnni_int8_loop(int64_t rounds);       // where tables.h's has_avxvnni()
+int64_t avxvnni_evex_int8_loop(int64_t rounds);  // where there is AVX-512's VNNI
 int64_t avx512_f32_loop(int64_t rounds);
 int64_t avx512_int8_loop(int64_t rounds);  // VNNI
 int64_t amx_int8_loop(int64_t rounds);     // once amx_works()

@@ -22,6 +22,11 @@ void linear_int4_scalar(const Int8Block& block);
 void expand_int4_scalar(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 void linear_int4_avx2(const Int8Block& block);
 void expand_int4_avx2(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
+// For a processor that has_avxvnni(), and for one with AVX-512's VNNI.
+void linear_int8_avxvnni(const Int8Block& block);
+void linear_int4_avxvnni(const Int8Block& block);
+void linear_int8_avxvnni_evex(const Int8Block& block);
+void linear_int4_avxvnni_evex(const Int8Block& block);
 void linear_int4_avx512(const Int8Block& block);
 void expand_int4_avx512(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
 
@@ -39,6 +44,8 @@ void linear_bf16(const Bf16Block& block);
 void attention(const AttentionBlock& block);
 }  // namespace amx_emulated
 
+// Whether the processor has AVX-VNNI: VNNI without AVX-512.
+bool has_avxvnni();
 // Whether there is AMX with int8, and the system lets this process use it: asks it to.
 bool amx_works();
 // Whether AMX, where there is one, multiplies bf16.

@@ -18,8 +18,6 @@ constexpr int64_t kTaskRowBytes = 1'300'000;
 constexpr int kFewestTaskWeights = 24'000;
 // So much of a matrix of int4 is made int8 at a time: it stays in L2 with the rows.
 constexpr int64_t kExpandedWeights = 200'000;
-// Fewer rows go faster with int4 as it is than made int8 first.
-constexpr int kFewestExpandedRows = 16;
 // Of a few rows, whose tasks need nothing but the weights: so many that threads end together.
 constexpr int kSmallTasksPerThread = 64;
 constexpr int kFewRows = 4;
@@ -27,10 +25,6 @@ constexpr int kFewRows = 4;
 constexpr int kPanelsTogether = 4;
 // Multiplications below which a second thread costs more than it brings.
 constexpr int64_t kSmallProduct = 40'000;
-
-bool are_few(int rows, const PanelShape& shape) {
-  return rows < (shape.is_int4() ? kFewestExpandedRows : kFewestTiledRows);
-}
 
 // Whether panels of int4 are made int8 before they are multiplied.
 bool expands(const PanelShape& shape, const QuantisedRows& x) {
@@ -92,6 +86,10 @@ void Int8Engine::add_both(const Addend& first, const Addend& second, const Tenso
                   factor(inputs_[1], second.weights, 0, rows_of(out))};
   for (Factor& factor : grid.factors) factor.block.epilogue = Epilogue::kAccumulate;
   compute(out.rows, first.weights.id);
+}
+
+bool Int8Engine::are_few(int rows, const PanelShape& shape) const {
+  return rows < (shape.is_int4() ? table_.int8.int4.expand_from : kFewestTiledRows);
 }
 
 // For all rows, which compute() says how many are.

@@ -79,6 +79,8 @@ class Int8Engine {
 
   // Quantises the rows of x, or those normed, for panels of this shape.
   void quantise(const Tensor& x, const Norm* norm, const PanelShape& panels, Inputs& inputs);
+  // Whether rows are few enough to be multiplied without tiles, and by int4 as it is.
+  bool are_few(int rows, const PanelShape& shape) const;
   static Factor factor(const Inputs& x, const CpuLinear& weights, size_t part, const Rows& out);
   TaskShape task_shape(const QuantisedRows& x, int rows, const PanelShape& shape, int panels) const;
   // Computes grids_, whose outputs have `rows` rows; `id` is of what is read first.

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -128,7 +129,11 @@ struct Int4Functions {
   void (*linear)(const Int8Block& block);
   // One panel of int4, on a cache line, to `steps` lines of int8.
   void (*expand)(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
+  // From so many rows on `expand` and the `linear` of int8 are faster.
+  int expand_from;
 };
+// For expand_from: they never are.
+inline constexpr int kNeverExpand = std::numeric_limits<int>::max();
 
 // A row of activations of fp32 or bf16, and one of as many that is wanted after it.
 struct InputRow {

@@ -4,7 +4,10 @@
 
 namespace ocelli::kernels::cpu {
 
-constinit const KernelTable kAvx2Table = Kernels<VecAvx2>::table(
-    {quantise_row_avx2, linear_int8_avx2, false, {linear_int4_avx2, expand_int4_avx2}});
+constinit const KernelTable kAvx2Table =
+    Kernels<VecAvx2>::table({quantise_row_avx2,
+                             linear_int8_avx2,
+                             false,
+                             {linear_int4_avx2, expand_int4_avx2, kNeverExpand}});
 
 }  // namespace ocelli::kernels::cpu

@@ -22,6 +22,7 @@ const KernelTable& avxvnni_table() {
     table.isa = "avxvnni";
     table.int8.linear = vex ? linear_int8_avxvnni : linear_int8_avxvnni_evex;
     table.int8.int4.linear = vex ? linear_int4_avxvnni : linear_int4_avxvnni_evex;
+    table.int8.int4.expand_from = 64;
     return table;
   }();
   return vnni;
@@ -40,6 +41,7 @@ KernelTable with_tiles(const char* isa, const TileFunctions& functions) {
   table.isa = isa;
   table.int8.linear = functions.linear_int8;
   table.int8.tiles = true;
+  table.int8.int4.expand_from = 16;
   if (functions.linear_bf16) {
     table.bf16.linear = functions.linear_bf16;
     table.bf16.tiles = true;

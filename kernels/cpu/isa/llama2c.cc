@@ -211,7 +211,7 @@ constinit const KernelTable kLlama2cTable = {"llama2c",
                                              {Int8Products::quantise_row,
                                               Int8Products::linear,
                                               false,
-                                              {Int4Products::linear, Int4Products::expand}},
+                                              {Int4Products::linear, Int4Products::expand, 16}},
                                              {Bf16Products::round_row, Bf16Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

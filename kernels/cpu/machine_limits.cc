@@ -86,6 +86,8 @@ void LimitMeter::measure() {
   limits_.f32_ops = std::max(limits_.f32_ops, peak_ops_per_second(pool_, loops.f32));
   raise(limits_.int8_ops, loops.int8);
   raise(limits_.bf16_ops, loops.bf16);
+  // It can be widened.
+  if (loops.bf16) limits_.bf16_ops = std::max(*limits_.bf16_ops, limits_.f32_ops);
 }
 
 double LimitMeter::read_bytes_per_second() {

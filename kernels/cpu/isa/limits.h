@@ -34,6 +34,7 @@ int64_t avxvnni_int8_loop(int64_t rounds);       // where tables.h's has_avxvnni
 int64_t avxvnni_evex_int8_loop(int64_t rounds);  // where there is AVX-512's VNNI
 int64_t avx512_f32_loop(int64_t rounds);
 int64_t avx512_int8_loop(int64_t rounds);  // VNNI
+int64_t avx512_bf16_loop(int64_t rounds);  // VDPBF16PS, where there is one
 int64_t amx_int8_loop(int64_t rounds);     // once amx_works()
 int64_t amx_bf16_loop(int64_t rounds);
 

@@ -47,4 +47,19 @@ int64_t avx512_int8_loop(int64_t rounds) {
   return rounds * kChains * 64 * 2;
 }
 
+int64_t avx512_bf16_loop(int64_t rounds) {
+  const __m512i a = _mm512_set1_epi32(0x3F813C7B);
+  const __m512i b = _mm512_set1_epi32(0x3A9DBE45);
+  __m512 sums[kChains];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (__m512& sum : sums) {
+      asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    }
+  }
+  for (__m512& sum : sums) asm volatile("" : : "v"(sum));
+  return rounds * kChains * 32 * 2;
+}
+
 }  // namespace ocelli::kernels::cpu

@@ -25,8 +25,8 @@ constexpr int kLine = kPanel * 4;  // bytes
 //   Int dot(Int sums, Weights, Inputs)
 //   Int set1(int32_t), Vec::V to_float(Int)
 // and how many panels, a power of two, and rows are worth doing at once, so that the sums fit the
-// registers: kPanels for up to 4 rows; for more rows kManyPanels and kManyRows, 12 or 4. Finish is
-// Activations or a class like it.
+// registers: kPanels for up to 4 rows; for more rows kManyPanels and kManyRows, 12, 6 or 4. Finish
+// is Activations or a class like it.
 template <typename Isa, typename Finish>
 struct Int8Kernels {
   using Vec = typename Isa::Vec;
@@ -36,7 +36,7 @@ struct Int8Kernels {
   static constexpr int kParts = kPanel / kLanes;
   static constexpr int kFewRows = 4;
   // So few rows wait for their weights, which the processor fetches best unasked.
-  enum class Rows { kFew, kMany };
+  enum class Batch { kFew, kMany };
 
   static void quantise_row(const InputRow& x, int group, const QuantisedRows& out) {
     if (x.dtype == DType::kBF16) {
@@ -69,8 +69,8 @@ struct Int8Kernels {
     }
   }
 
-  // Panels that are wanted later: of each a stretch of `rate` bytes is brought into L2 at every step
-  // of a multiplication. Beyond the last nothing is wanted, and a byte or two do no harm.
+  // Panels that are wanted later: of each a stretch of `rate` bytes is brought into L2 at every
+  // step of a multiplication. Beyond the last nothing is wanted, and a byte or two do no harm.
   struct Ahead {
     const uint8_t* next = nullptr;
     int64_t panel_bytes = 0;
@@ -85,7 +85,7 @@ struct Int8Kernels {
   };
 
   // R rows and P panels: sums[r · P · kPanel + n], n counted from the first panel.
-  template <Rows kRows, int R, int P>
+  template <Batch kBatch, int R, int P>
   static void tile(const Int8Block& block, int first_row, int first_panel, Ahead& ahead,
                    float* sums) {
     const QuantisedRows x = block.x.from(first_row);
@@ -108,7 +108,7 @@ struct Int8Kernels {
       const Operands operands = {x.values + int64_t{g} * block.steps * kStep, x.stride,
                                  weights + int64_t{g} * block.steps * kLine, panel_bytes,
                                  block.steps};
-      multiply<kRows, R, P>(operands, ahead, acc);
+      multiply<kBatch, R, P>(operands, ahead, acc);
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 16
@@ -142,7 +142,7 @@ struct Int8Kernels {
   };
 
   // acc += the integer products of one group.
-  template <Rows kRows, int R, int P>
+  template <Batch kBatch, int R, int P>
   [[gnu::always_inline]] static inline void multiply(const Operands& o, Ahead& ahead,
                                                      Int (&acc)[R][P][kParts]) {
     constexpr int kThird = 3;  // rows that share an address register, and the stride another
@@ -154,7 +154,7 @@ struct Int8Kernels {
     }
     Ahead here = ahead;
     for (int s = 0; s < o.steps; ++s) {
-      if (kRows == Rows::kMany) here.template fetch<P>();
+      if (kBatch == Batch::kMany) here.template fetch<P>();
       typename Isa::Weights w[P][kParts];
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
@@ -195,14 +195,14 @@ struct Int8Kernels {
   }
 
   // The rows from `row` on of P panels, in blocks of at most R.
-  template <Rows kRows, int R, int P>
+  template <Batch kBatch, int R, int P>
   static void rows_of_panels(const Int8Block& block, int panel, Ahead ahead, int row = 0) {
     alignas(64) float sums[R * P * kPanel];
     constexpr int kStride = P * kPanel;
     const int first = panel * kPanel;
     const int count = block.outputs - first < kStride ? block.outputs - first : kStride;
     for (; row + R <= block.rows; row += R) {
-      tile<kRows, R, P>(block, row, panel, ahead, sums);
+      tile<kBatch, R, P>(block, row, panel, ahead, sums);
       for (int r = 0; r < R; ++r) {
         Finish::finish(block.epilogue, sums + r * kStride,
                        block.bias ? block.bias + first : nullptr, count,
@@ -210,7 +210,7 @@ struct Int8Kernels {
       }
     }
     if constexpr (R > 1) {
-      if (row < block.rows) rows_of_panels<kRows, smaller(R), P>(block, panel, ahead, row);
+      if (row < block.rows) rows_of_panels<kBatch, smaller(R), P>(block, panel, ahead, row);
     }
   }
 
@@ -227,22 +227,22 @@ struct Int8Kernels {
   }
 
   // All rows, in blocks of at most R, of panels from `panel` on, as many at once as P says.
-  template <Rows kRows, int R, int P>
+  template <Batch kBatch, int R, int P>
   static void panels_from(const Int8Block& block, int panel) {
     const int panels = (block.outputs + kPanel - 1) / kPanel;
     for (; panel + P <= panels; panel += P) {
-      rows_of_panels<kRows, R, P>(block, panel, after<R, P>(block, panel));
+      rows_of_panels<kBatch, R, P>(block, panel, after<R, P>(block, panel));
     }
     if constexpr (P > 1) {
-      if (panel < panels) panels_from<kRows, R, P / 2>(block, panel);
+      if (panel < panels) panels_from<kBatch, R, P / 2>(block, panel);
     }
   }
 
   static void linear(const Int8Block& block) {
     if (block.rows > kFewRows) {
-      panels_from<Rows::kMany, Isa::kManyRows, Isa::kManyPanels>(block, 0);
+      panels_from<Batch::kMany, Isa::kManyRows, Isa::kManyPanels>(block, 0);
     } else {
-      panels_from<Rows::kFew, kFewRows, Isa::kPanels>(block, 0);
+      panels_from<Batch::kFew, kFewRows, Isa::kPanels>(block, 0);
     }
   }
 };

@@ -106,7 +106,7 @@ TEST_P(LinearInt4Ops, GiveTheBitsOfTheirProducts) {
   for (const auto& heights : stacks) {
     for (const auto& [inputs, group] : groups) {
       const Matrices matrices(random, heights, inputs, group);
-      for (const int rows : {1, 2, 3, 7, 8, 15, 16, 34}) {
+      for (const int rows : {1, 2, 3, 7, 8, 15, 16, 34, 65}) {
         SCOPED_TRACE(testing::Message() << heights.size() << " matrices from " << heights[0] << ", "
                                         << inputs << " inputs, " << rows << " rows");
         const Epilogue epilogue =
@@ -137,7 +137,7 @@ TEST_P(LinearInt4Ops, TheLargestSumsFit) {
     source.weights = {tensor};
     for (const uint8_t nibbles : {uint8_t{0x00}, uint8_t{0xFF}}) {
       std::fill_n(bytes + shape.factor_lines() * 64, shape.lines() * 64, nibbles);
-      for (const int rows : {1, 9}) {
+      for (const int rows : {1, 9, 65}) {
         const float sum = static_cast<float>(inputs) * 127 * 15 * (nibbles == 0 ? -8 : 7);
         const Matrix out = run(source, Matrix(rows, inputs, 127.0F), 16, Epilogue::kStore);
         for (const float value : out.values) ASSERT_EQ(value, sum);
@@ -153,7 +153,7 @@ TEST_P(LinearInt4Ops, GatedMlpGivesTheBitsOfItsProducts) {
   const Matrices coarse(random, {128}, 72, 64);
   const Matrices split(random, {60, 68}, 72, 32);
   const Matrices back(random, {72}, 128, 64);
-  for (const int rows : {1, 20}) {
+  for (const int rows : {1, 20, 65}) {
     const Guarded x(*ops, random.matrix(rows, 72));
     const auto result_of = [&](const LinearSource& f, const LinearSource& g,
                                const LinearSource& b) {

@@ -200,7 +200,7 @@ struct Int4Kernels {
     static Expansion of(const uint8_t* bytes) {
       uint32_t words[3][kLanes];
       for (int i = 0; i < kLanes; ++i) {
-        const int factor = static_cast<int8_t>(bytes[i]);
+        const int factor = int{static_cast<int8_t>(bytes[i])};
         const auto size = static_cast<uint32_t>(factor < 0 ? -factor : factor);
         words[0][i] = factor < 0 ? 0x0F0F0F0FU : 0;
         words[1][i] = size * 0x00010001U;

@@ -130,7 +130,8 @@ struct Int4Functions {
   // One panel of int4, on a cache line, to `steps` lines of int8.
   void (*expand)(const uint8_t* panel, int steps, int factor_lines, uint8_t* out);
   // From so many rows on `expand` and the `linear` of int8 are faster.
-  int expand_from;
+  int expand_from = kExpandFrom;
+  static constexpr int kExpandFrom = 16;  // where nothing else was found
 };
 // For expand_from: they never are.
 inline constexpr int kNeverExpand = std::numeric_limits<int>::max();

@@ -41,7 +41,7 @@ KernelTable with_tiles(const char* isa, const TileFunctions& functions) {
   table.isa = isa;
   table.int8.linear = functions.linear_int8;
   table.int8.tiles = true;
-  table.int8.int4.expand_from = 16;
+  table.int8.int4.expand_from = Int4Functions::kExpandFrom;
   if (functions.linear_bf16) {
     table.bf16.linear = functions.linear_bf16;
     table.bf16.tiles = true;

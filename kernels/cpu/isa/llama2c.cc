@@ -211,7 +211,7 @@ constinit const KernelTable kLlama2cTable = {"llama2c",
                                              {Int8Products::quantise_row,
                                               Int8Products::linear,
                                               false,
-                                              {Int4Products::linear, Int4Products::expand, 16}},
+                                              {Int4Products::linear, Int4Products::expand}},
                                              {Bf16Products::round_row, Bf16Products::linear}};
 
 }  // namespace ocelli::kernels::cpu

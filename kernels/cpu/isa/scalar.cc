@@ -5,6 +5,6 @@
 namespace ocelli::kernels::cpu {
 
 constinit const KernelTable kScalarTable = Kernels<VecPortable>::table(
-    {quantise_row_scalar, linear_int8_scalar, false, {linear_int4_scalar, expand_int4_scalar, 16}});
+    {quantise_row_scalar, linear_int8_scalar, false, {linear_int4_scalar, expand_int4_scalar}});
 
 }  // namespace ocelli::kernels::cpu

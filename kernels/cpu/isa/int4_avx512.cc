@@ -1,44 +1,27 @@
 #include "kernels/cpu/isa/activations.h"
 #include "kernels/cpu/isa/int4_kernels.h"
 #include "kernels/cpu/isa/tables.h"
-#include "kernels/cpu/isa/vec_avx512.h"
+#include "kernels/cpu/isa/vnni_avx512.h"
 
 namespace ocelli::kernels::cpu {
 namespace {
 
 // Each half of a line is one operand of VPDPBUSD.
-struct Int4Avx512 {
-  using Vec = VecAvx512;
-  using Int = __m512i;
+struct Int4Avx512 : VnniAvx512 {
   using Nibbles = __m512i;
-  using Inputs = __m512i;
   using Partial = __m512i;
   static constexpr int kPanels = 4;
   static constexpr int kRows = 4;
 
-  static Nibbles low(const uint8_t* p) {
-    return _mm512_and_si512(_mm512_load_si512(p), _mm512_set1_epi8(15));
-  }
+  static Nibbles low(const uint8_t* p) { return _mm512_and_si512(load(p), _mm512_set1_epi8(15)); }
   static Nibbles high(const uint8_t* p) {
-    return _mm512_and_si512(_mm512_srli_epi16(_mm512_load_si512(p), 4), _mm512_set1_epi8(15));
-  }
-  static Inputs broadcast(const int8_t* p) {
-    int32_t inputs;
-    std::memcpy(&inputs, p, sizeof inputs);
-    return _mm512_set1_epi32(inputs);
-  }
-  static Partial dot(Partial sums, Nibbles w, Inputs x) {
-    // Not the intrinsic: around it GCC 12 copies every sum to and fro.
-    asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
-    return sums;
+    return _mm512_and_si512(_mm512_srli_epi16(load(p), 4), _mm512_set1_epi8(15));
   }
   static Int factors(const uint8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p));
   }
-  static Int set1(int32_t x) { return _mm512_set1_epi32(x); }
   static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static Int multiply(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
-  static Vec::V to_float(Int x) { return _mm512_cvtepi32_ps(x); }
 };
 
 using Avx512 = Int4Kernels<Int4Avx512, Activations<VecAvx512>>;
